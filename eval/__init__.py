@@ -1,0 +1,1 @@
+"""Generation, metrics, intervals, baselines, leaderboard. Imports `data_recipes` and `model_adapters` only."""

@@ -1,0 +1,1 @@
+"""Sub-commands of `imax`, one file a subject."""

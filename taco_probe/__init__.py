@@ -1,0 +1,1 @@
+"""Probes of training: optimisation dynamics and the TaCo map of visual tasks. Imported by `harness` only."""
