@@ -19,4 +19,6 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UserE
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f"did you mean {close[0]!r}? " if close else ""
-    return UserError(f"unknown {what} {name!r}: {guess}Known: {', '.join(names)}{'. ' + hint if hint else ''}")
+    return UserError(
+        f"unknown {what} {name!r}: {guess}Known: {', '.join(names)}{'. ' + hint if hint else ''}"
+    )

@@ -1,1 +1,2 @@
-"""Generation, metrics, intervals, baselines, leaderboard. Imports `data_recipes` and `model_adapters` only."""
+"""Generation, metrics, intervals, baselines, leaderboard. Imports `data_recipes` and `model_adapters`
+only."""

@@ -1,1 +1,1 @@
-"""The jobs: training, the `imax` command line, runs on disk. May import every other package; none imports it."""
+"""The jobs: training, the `imax` command line, runs on disk. Imports every other package; none imports it."""

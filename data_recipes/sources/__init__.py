@@ -1,4 +1,5 @@
-"""Sources: code that reads one dataset, or makes one. A new source is one file (or folder) and one line in SOURCES."""
+"""Sources: code that reads one dataset, or makes one. A new source is one file (or folder) and one line in
+SOURCES."""
 
 from __future__ import annotations
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from data_recipes.errors import unknown
 from data_recipes.records import Entry, Image
+from data_recipes.reject import Rejection
 
 
 @dataclass(frozen=True)
 class Sample:
     """One image as a source delivers it: pixels (H, W) uint8, or None when `image.path` already names a file,
-    and *every* entry the source can say about it; the recipe chooses among them. `image.split` is "" unless the
-    source has an authority of its own over splits."""
+    and *every* entry the source can say about it; the recipe chooses among them. `image.split` is "" unless
+    the source has an authority of its own over splits."""
 
     image: Image
     pixels: np.ndarray | None
@@ -25,8 +27,8 @@ class Sample:
 
 
 class Source(Protocol):
-    """A module with these names. Units are cheap, picklable and independent (one patient each), so that the builder
-    can read them in several processes; a unit's samples depend on nothing but the unit."""
+    """A module with these names. Units are cheap, picklable and independent (one patient each), so that the
+    builder can read them in several processes; a unit's samples depend on nothing but the unit."""
 
     NAME: str
     VERSION: str  # raise it whenever the same unit would give other samples
@@ -39,8 +41,20 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, unit: Any) -> list[Sample]:
-        """The samples of one unit (all images of one patient)."""
+    def read(self, unit: Any) -> Sequence[Sample | Rejection]:
+        """The samples of one unit (all images of one patient), and the rows of it that cannot be used."""
+        ...
+
+
+class FileSource(Source, Protocol):
+    """A source that reads people's files under the option `root`: a fixed set of images, each of whose
+    samples names its file by an absolute `image.path`. It has `FILES = True` and takes the option `pixels`
+    as well."""
+
+    FILES: bool
+
+    def fingerprint(self, options: Mapping[str, Any]) -> str:
+        """A digest that changes when the files change, so that the cache is not stale."""
         ...
 
 
@@ -48,6 +62,7 @@ class Source(Protocol):
 SOURCES = {
     "phantom": "data_recipes.sources.phantom",
     "ct": "data_recipes.sources.ct",
+    "folder": "data_recipes.sources.folder",
 }
 
 
@@ -60,3 +75,13 @@ def source(name: str) -> Source:
     if name not in SOURCES:
         raise unknown("source", name, SOURCES)
     return cast(Source, importlib.import_module(SOURCES[name]))
+
+
+def reads_files(name: str) -> bool:
+    """Whether the source is a FileSource."""
+    return bool(getattr(source(name), "FILES", False))
+
+
+def fingerprint(name: str, options: Mapping[str, Any]) -> str:
+    """A digest of the files that the source would read; "" for a source that makes its images."""
+    return cast(FileSource, source(name)).fingerprint(options) if reads_files(name) else ""

@@ -11,7 +11,7 @@ NAME = "rec"
 PROMPTS = {
     "phrase": (
         "Where is the {phrase}?",
-        "Give the bounding box of the {phrase}.",
+        "Give the box of the {phrase}.",
         "Locate the {phrase}.",
     )
 }

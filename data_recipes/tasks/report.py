@@ -10,10 +10,10 @@ from data_recipes.tasks import Written
 NAME = "report"
 PROMPTS = {
     "findings": (
-        "Write a radiology report for this image.",
-        "Describe the findings of this chest radiograph in a report.",
+        "Write a radiology report.",
+        "Describe the findings in a report.",
         "Report this radiograph.",
-    )
+    ),
 }
 
 

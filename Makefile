@@ -1,0 +1,44 @@
+# make demo: fine-tune on IMAX and DMAX, score both, write leaderboard/index.html.   make test: the fast tests.
+# Each makes .venv if it is missing. PYTHON=python3.12 make demo  chooses another interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test slow lint gallery clean help
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+.venv/.base: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/.dev: .venv/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/.ct: .venv/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ct]'
+	touch $@
+
+demo: .venv/.base
+	$(BIN)/accelerate launch harness/train.py --recipe imax
+	$(BIN)/accelerate launch harness/train.py --recipe dmax
+	$(BIN)/imax eval runs/imax
+	$(BIN)/imax eval runs/dmax
+	$(BIN)/imax leaderboard runs/imax runs/dmax --output_dir leaderboard
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -m 'not slow'
+
+slow: .venv/.ct
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv runs leaderboard build *.egg-info

@@ -1,0 +1,121 @@
+"""Everything that can be wrong with a mixture on disk, said in lines. The slow counterpart of
+`read_mixture`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_recipes.pixels import decode, digest, inside
+from data_recipes.records import SPLITS, Image, Mixture
+from data_recipes.reject import Rejection, sift_entries, sift_images
+from data_recipes.splits import crossing
+from data_recipes.stats import counts, density
+from data_recipes.store import ENTRIES, IMAGES, content_hash, read_meta, record
+from data_recipes.tables import read_rows
+
+_TOLERANCE = 0.02  # how far a density may lie from the one asked for, as a fraction
+
+
+class Report(NamedTuple):
+    """`problems` are about the mixture as a whole; `rejected` are the rows that cannot be used; `mixture`
+    is what survives."""
+
+    problems: list[str]
+    rejected: list[Rejection]
+    mixture: Mixture
+
+    @property
+    def sound(self) -> bool:
+        return not self.problems and not self.rejected
+
+
+def check(folder: Path) -> Report:
+    """Checks every row, decodes every image, and looks at splits, densities and the content hash.
+
+    Rows that cannot be used are added to `rejected.jsonl` and counted in `mixture.json` and the card.
+
+    Raises:
+        UserError: the folder is no mixture, or a table cannot be read at all.
+    """
+    meta = read_meta(folder)
+    image_rows = read_rows(folder / IMAGES)
+    images, rejected = sift_images(image_rows, IMAGES, folder)
+    digests, undecoded = _decode_all(images, image_rows, folder)
+    rejected += undecoded
+    images = {name: image for name, image in images.items() if name in digests}
+    entries, bad = sift_entries(read_rows(folder / ENTRIES), ENTRIES, images)
+    rejected += bad
+
+    mixture = Mixture(tuple(images.values()), tuple(entries), meta)
+    problems = [*_patients(mixture), *_densities(mixture), *_idle(mixture)]
+    if not rejected:  # with rows missing, of course the content differs
+        problems += _content(mixture, digests)
+    if rejected:
+        record(rejected, meta, folder)
+    return Report(problems, rejected, mixture)
+
+
+def _decode_all(
+    images: Mapping[str, Image], rows: list[tuple[int, Any]], folder: Path
+) -> tuple[dict[str, str], list[Rejection]]:
+    """Image id -> digest of its pixels ("" for none), and the rows whose file cannot be decoded."""
+    number_of = {
+        row["image_id"]: number for number, row in reversed(rows) if isinstance(row.get("image_id"), str)
+    }
+    digests: dict[str, str] = {}
+    rejected = []
+    for image in images.values():
+        try:
+            digests[image.image_id] = _digest(image, folder)
+        except ValueError as error:
+            rejected.append(Rejection(IMAGES, number_of[image.image_id], str(error)))
+    return digests, rejected
+
+
+def _digest(image: Image, folder: Path) -> str:
+    if not image.path:
+        return ""
+    pixels = np.asarray(decode(inside(folder, image.path)))
+    height, width = pixels.shape
+    if (width, height) != (image.width, image.height):
+        raise ValueError(f"{image.path} is {width} x {height}, the row says {image.width} x {image.height}")
+    return digest(pixels)
+
+
+def _patients(mixture: Mixture) -> list[str]:
+    return [
+        f"patient {patient} has images in {' and '.join(sorted(splits))}"
+        for patient, splits in sorted(crossing(mixture.images).items())
+    ]
+
+
+def _densities(mixture: Mixture) -> list[str]:
+    asked = mixture.meta.get("recipe", {}).get("density")
+    if not asked:
+        return []
+    problems = []
+    for split in SPLITS:
+        found = density(mixture.images, mixture.entries, split)
+        for name, value in found.items():
+            if value and abs(value / asked[name] - 1) > _TOLERANCE:
+                problems.append(f"{split}: {name} is {value:.2f}, the recipe asks for {asked[name]:.2f}")
+    return problems
+
+
+def _idle(mixture: Mixture) -> list[str]:
+    used = {entry.image_id for entry in mixture.entries}
+    idle = [image.image_id for image in mixture.images if image.image_id not in used]
+    return [f"{len(idle)} images carry no entry, the first is {idle[0]}"] if idle else []
+
+
+def _content(mixture: Mixture, digests: Mapping[str, str]) -> list[str]:
+    problems = []
+    if content_hash(mixture.images, mixture.entries, digests) != mixture.meta.get("mixture_hash"):
+        problems.append("the content is not what was built: its hash differs from mixture_hash")
+    if counts(mixture.images, mixture.entries) != mixture.meta.get("counts"):
+        problems.append("the counts in mixture.json differ from those of the tables")
+    return problems

@@ -1,0 +1,230 @@
+"""Assembles a decentralised mixture: each image carries one task, each task has a source of its own, and
+volumes are those of the image-centric mixture it is compared with. Validation and test are that mixture's,
+copied."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_recipes.errors import UserError
+from data_recipes.image_centric import Assembled
+from data_recipes.mixing import one_task, share_out
+from data_recipes.pixels import decode, digest, inside
+from data_recipes.reading import Delivered, Job, place, read
+from data_recipes.recipe_file import Decentralised
+from data_recipes.records import Entry, Image, Mixture
+from data_recipes.reject import Rejection
+from data_recipes.sources import SOURCES, reads_files, source
+from data_recipes.stats import words
+from data_recipes.tasks import TASKS
+
+_HELD_EQUAL = {
+    "entries": "the same number of training entries of each task",
+    "images": "the same number of training images",
+    "tokens": "the same number of training tokens of each task, to within one entry",
+    "steps": "the same number of training images, and training goes on for the same number of steps",
+}
+_PATIENCE = 3  # rounds in a row that may bring a task nothing
+
+
+@dataclass
+class _Need:
+    """What one task asks for, and what was found for it so far."""
+
+    images: int
+    total: int
+    measure: Callable[[Entry], int]
+    exact_images: bool  # else the total is exact, and more images are taken where theirs do not reach it
+    first: int  # the next patient to read
+    found: list[Delivered] = field(default_factory=list)
+    rounds: int = 0
+    idle: int = 0  # rounds in a row that brought nothing
+
+    def reach(self, found: Sequence[Delivered]) -> int:
+        return sum(self.measure(entry) for item in found for entry in item.entries)
+
+    def missing(self) -> int:
+        """Number of images to read next; 0 when what was found is enough."""
+        if len(self.found) < self.images:
+            return self.images - len(self.found)
+        short = self.total - self.reach(self.found)
+        if short <= 0 or self.exact_images:
+            return 0
+        return 8 + math.ceil(short * len(self.found) / max(1, self.reach(self.found)))
+
+    def enough(self) -> list[Delivered]:
+        """As few of the images found as are needed, in their order."""
+        reached, number = 0, 0
+        while number < self.images or (reached < self.total and not self.exact_images):
+            reached += self.reach(self.found[number : number + 1])
+            number += 1
+        return self.found[:number]
+
+
+def assemble(
+    recipe: Decentralised, matched: Mixture, matched_folder: Path, folder: Path, *, progress: bool
+) -> Assembled:
+    """Reads the sources into `folder` until every task has its volume; copies the held-out splits.
+
+    Raises:
+        UserError: a task has no source, a source runs dry, or a patient appears twice.
+    """
+    needs = _needs(recipe, matched)
+    rejected = _fill(needs, recipe, folder, progress)
+    result = Assembled([], [], {}, rejected)
+    for number, (task, need) in enumerate(needs.items()):
+        members = need.enough()
+        rng = np.random.default_rng([recipe.seed, TASKS.index(task), number])
+        total = min(need.total, need.reach(members))
+        chosen = one_task(
+            {found.image.image_id: found.entries for found in members}, total, need.measure, rng
+        )
+        used = {entry.image_id for entry in chosen}
+        members = [found for found in members if found.image.image_id in used]
+        result.images.extend(found.image for found in members)
+        result.digests.update({found.image.image_id: found.digest for found in members})
+        result.entries.extend(chosen)
+    _check_patients(result, matched)
+    meta = _match(recipe, matched, result)
+    _hold_out(result, matched, matched_folder, folder)
+    return Assembled(result.images, result.entries, result.digests, rejected, meta)
+
+
+def _needs(recipe: Decentralised, matched: Mixture) -> dict[str, _Need]:
+    volume: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    carriers = defaultdict(set)
+    for _, entry in matched.of_split("train"):
+        volume[entry.task] += 1
+        tokens[entry.task] += words(entry) + recipe.match.image_tokens
+        carriers[entry.task].add(entry.image_id)
+    if missing := sorted(set(volume) - set(recipe.sources)):
+        raise UserError(
+            f"{recipe.name}: no source for task {', '.join(missing)}, which {recipe.match.to} has"
+        )
+
+    pairs = {task: len(carriers[task]) for task in TASKS if volume[task]}
+    if recipe.match.by in ("images", "steps"):
+        n = sum(image.split == "train" for image in matched.images)
+        images = share_out(n, dict.fromkeys(pairs, n), volume)
+        totals = {task: round(images[task] * volume[task] / pairs[task]) for task in pairs}
+    else:
+        images = pairs
+        totals = {task: tokens[task] if recipe.match.by == "tokens" else volume[task] for task in pairs}
+
+    def tokens_of(entry: Entry) -> int:
+        return words(entry) + recipe.match.image_tokens
+
+    measure = tokens_of if recipe.match.by == "tokens" else lambda entry: 1
+    return {
+        task: _Need(
+            images=images[task],
+            total=totals[task],
+            measure=measure,
+            exact_images=recipe.match.by in ("images", "steps"),
+            first=recipe.first_patient + place * recipe.patients_apart,
+        )
+        for place, task in enumerate(pairs)
+    }
+
+
+def _fill(needs: Mapping[str, _Need], recipe: Decentralised, folder: Path, progress: bool) -> list[Rejection]:
+    """Reads, in rounds, what is missing: how many images a task needs shows only when their entries are
+    there."""
+    rejected: list[Rejection] = []
+    while short := {task: need.missing() for task, need in needs.items() if need.missing()}:
+        jobs = [job for task, number in short.items() for job in _jobs(task, number, needs[task], recipe)]
+        delivered, bad = read(jobs, folder, label=f"{recipe.name}: patients", progress=progress)
+        rejected += bad
+        for task in short:
+            need = needs[task]
+            fresh = [f for f in delivered if f.entries[0].task == task and f.image.split == "train"]
+            need.found += fresh
+            need.idle = 0 if fresh else need.idle + 1
+            if need.idle == _PATIENCE:
+                raise UserError(
+                    f"{recipe.name}: source {recipe.sources[task].source} has {len(need.found)} images with "
+                    f"{need.reach(need.found)} of the {need.total} {recipe.match.by} that task {task} needs"
+                )
+    return rejected
+
+
+def _jobs(task: str, number: int, need: _Need, recipe: Decentralised) -> list[Job]:
+    given = recipe.sources[task]
+    module = source(given.source)
+    need.rounds += 1
+    if reads_files(given.source) and need.rounds > 1:
+        return []  # the first round read all there is
+    units = module.units(given.options, seed=recipe.seed, images=number, first=need.first)
+    need.first += len(units)
+    pixels = given.options.get("pixels", "copy") if reads_files(given.source) else "copy"
+    return [Job(SOURCES[given.source], unit, "train", task, pixels) for unit in units]
+
+
+def _check_patients(result: Assembled, matched: Mixture) -> None:
+    patient_of = {image.image_id: image.patient_id for image in result.images}
+    tasks_of: dict[str, set[str]] = defaultdict(set)
+    for entry in result.entries:
+        tasks_of[patient_of[entry.image_id]].add(entry.task)
+    if both := {image.patient_id for image in matched.images} & set(tasks_of):
+        raise UserError(
+            f"patient {min(both)} is in the matched mixture as well: choose another first_patient"
+        )
+    for patient, tasks in tasks_of.items():
+        if len(tasks) > 1:
+            raise UserError(
+                f"patient {patient} has images of {', '.join(sorted(tasks))}: raise patients_apart"
+            )
+
+
+def _hold_out(result: Assembled, matched: Mixture, matched_folder: Path, folder: Path) -> None:
+    """Adds validation and test of the matched mixture, image by image and entry by entry."""
+    held = {image.image_id: image for image in matched.images if image.split != "train"}
+    for image in held.values():
+        result.images.append(image)
+        result.digests[image.image_id] = _copy(image, matched_folder, folder)
+    result.entries.extend(entry for entry in matched.entries if entry.image_id in held)
+
+
+def _copy(image: Image, matched_folder: Path, folder: Path) -> str:
+    if not image.path:
+        return ""
+    target = inside(folder, image.path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    place(inside(matched_folder, image.path), target, link=False)
+    try:
+        return digest(np.asarray(decode(target)))
+    except ValueError as error:
+        raise UserError(f"{matched_folder}: {error}; `imax recipe check` lists all such files") from None
+
+
+def _match(recipe: Decentralised, matched: Mixture, result: Assembled) -> dict[str, Any]:
+    train = [entry for _, entry in matched.of_split("train")]
+    theirs = _quantities(sum(image.split == "train" for image in matched.images), train, recipe)
+    ours = _quantities(len(result.images), result.entries, recipe)
+    meta: dict[str, Any] = {}
+    if recipe.match.by == "steps":
+        ours["steps"] = theirs["steps"]
+        meta["budget"] = {"train_entries": theirs["steps"]}
+    meta["match"] = {
+        "to": matched.meta["name"],
+        "by": recipe.match.by,
+        "held_equal": _HELD_EQUAL[recipe.match.by],
+        "mixture_hash": matched.meta["mixture_hash"],
+        "image_tokens": recipe.match.image_tokens,
+        "this": ours,
+        "matched": theirs,
+    }
+    return meta
+
+
+def _quantities(images: int, entries: Sequence[Entry], recipe: Decentralised) -> dict[str, int]:
+    tokens = sum(words(entry) + recipe.match.image_tokens for entry in entries)
+    return {"images": images, "entries": len(entries), "tokens": tokens, "steps": len(entries)}

@@ -1,0 +1,148 @@
+"""Assembles an image-centric mixture: one source, many tasks on each image."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_recipes.errors import UserError
+from data_recipes.mixing import by_task, image_centric
+from data_recipes.reading import Delivered, Job, read
+from data_recipes.recipe_file import ImageCentric
+from data_recipes.records import SPLITS, Entry, Image
+from data_recipes.reject import Rejection
+from data_recipes.sources import SOURCES, reads_files, source
+from data_recipes.splits import by_patient
+
+_PATIENCE = 3  # rounds in a row that may bring nothing that was missing
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A mixture before its tables are written; its image files lie in the builder's folder already.
+
+    Attributes:
+        digests: image id -> digest of its pixels ("" for none).
+        meta: keys that this style adds to `mixture.json`.
+    """
+
+    images: list[Image]
+    entries: list[Entry]
+    digests: dict[str, str]
+    rejected: list[Rejection]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def assemble(recipe: ImageCentric, folder: Path, *, progress: bool) -> Assembled:
+    """Reads the source into `folder` and chooses the entries of every split at the recipe's density.
+
+    Raises:
+        UserError: the source refuses its options, or cannot give as many images or entries as asked for.
+    """
+    delivered, rejected = (
+        _files(recipe, folder, progress) if reads_files(recipe.source) else _made(recipe, folder, progress)
+    )
+    result = Assembled([], [], {}, rejected)
+    for number, split in enumerate(SPLITS):
+        members = [found for found in delivered if found.image.split == split]
+        if recipe.images is not None:
+            members = members[: getattr(recipe.images, split)]
+        result.images.extend(found.image for found in members)
+        result.digests.update({found.image.image_id: found.digest for found in members})
+        result.entries.extend(_choose(members, recipe, np.random.default_rng([recipe.seed, number])))
+    return result
+
+
+def _made(recipe: ImageCentric, folder: Path, progress: bool) -> tuple[list[Delivered], list[Rejection]]:
+    """Images of a source that makes them, patients of their own for each split unless the source has a say
+    in it.
+
+    Read in rounds: an image may turn out to have no entry, or to belong to another split than it was read
+    for.
+    """
+    if recipe.images is None:
+        raise UserError(f"{recipe.name}: source {recipe.source} makes any number of images: set `images`")
+    module = source(recipe.source)
+    delivered: list[Delivered] = []
+    rejected: list[Rejection] = []
+    first, idle = recipe.first_patient, 0
+    while short := _short(recipe, delivered):
+        jobs = []
+        for split, number in short.items():
+            units = module.units(recipe.options, seed=recipe.seed, images=number, first=first)
+            jobs += [Job(SOURCES[recipe.source], unit, split) for unit in units]
+            first += len(units)  # a unit is one patient
+        fresh, bad = read(jobs, folder, label=f"{recipe.name}: patients", progress=progress)
+        delivered += _weighted(fresh, recipe)
+        rejected += bad
+        idle = idle + 1 if _short(recipe, delivered) == short else 0
+        if idle == _PATIENCE:
+            wants = ", ".join(f"{number} {split}" for split, number in short.items())
+            raise UserError(
+                f"{recipe.name}: source {recipe.source} gives no more images, {wants} images are missing"
+            )
+    return delivered, rejected
+
+
+def _short(recipe: ImageCentric, delivered: Iterable[Delivered]) -> dict[str, int]:
+    """How many images each split still lacks."""
+    have = Counter(found.image.split for found in delivered)
+    wanted = {split: getattr(recipe.images, split) for split in SPLITS}
+    return {split: number - have[split] for split, number in wanted.items() if number > have[split]}
+
+
+def _files(recipe: ImageCentric, folder: Path, progress: bool) -> tuple[list[Delivered], list[Rejection]]:
+    """All images of a source that reads files, split by patient."""
+    units = source(recipe.source).units(recipe.options, seed=recipe.seed, images=sys.maxsize)
+    pixels = recipe.options.get("pixels", "copy")
+    jobs = [Job(SOURCES[recipe.source], unit, "", pixels=pixels) for unit in units]
+    delivered, rejected = read(jobs, folder, label=f"{recipe.name}: patients", progress=progress)
+    delivered = _split(_weighted(delivered, recipe), recipe)
+    if recipe.images is not None and (short := _short(recipe, delivered)):
+        split, number = next(iter(short.items()))
+        raise UserError(
+            f"{recipe.name}: the files lack {number} {split} images of those that `images` asks for"
+        )
+    return delivered, rejected
+
+
+def _split(delivered: Sequence[Delivered], recipe: ImageCentric) -> list[Delivered]:
+    """Draws a split for the patients whose split the files do not say."""
+    drawn = by_patient(
+        (found.image.patient_id for found in delivered), recipe.split_fractions.model_dump(), recipe.seed
+    )
+    said = {found.image.patient_id: found.image.split for found in delivered if found.image.split}
+    splits = {**drawn, **said}
+    return [
+        found._replace(image=replace(found.image, split=found.image.split or splits[found.image.patient_id]))
+        for found in delivered
+    ]
+
+
+def _weighted(delivered: Iterable[Delivered], recipe: ImageCentric) -> list[Delivered]:
+    """Without entries of tasks that the recipe leaves out, and without images that have no other."""
+    weights = recipe.task_weights
+    kept = (
+        found._replace(entries=tuple(e for e in found.entries if weights.get(e.task, 1.0) > 0))
+        for found in delivered
+    )
+    return [found for found in kept if found.entries]
+
+
+def _choose(members: Iterable[Delivered], recipe: ImageCentric, rng: np.random.Generator) -> list[Entry]:
+    candidates = {found.image.image_id: found.entries for found in members}
+    if recipe.density is None or not candidates:
+        return [e for offered in candidates.values() for group in by_task(offered).values() for e in group]
+    return image_centric(
+        candidates,
+        tasks_per_image=recipe.density.tasks_per_image,
+        entries_per_image=recipe.density.entries_per_image,
+        weights=recipe.task_weights,
+        rng=rng,
+    )

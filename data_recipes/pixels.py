@@ -1,0 +1,80 @@
+"""Image files: decoding with clear errors, digests of pixels, safe names, paths that stay inside a root."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+_PNG_TRAILER = b"IEND\xaeB`\x82"
+
+
+def inside(root: Path, relative: str) -> Path:
+    """The file that `relative` names under `root`, links resolved.
+
+    Raises:
+        ValueError: the path is absolute, or leaves the folder by `..` or by a symbolic link.
+    """
+    if not relative or "\0" in relative:
+        raise ValueError(f"{relative!r} is not a file name")
+    base = root.resolve()
+    path = (base / relative).resolve()
+    if Path(relative).is_absolute() or not path.is_relative_to(base):
+        raise ValueError(
+            f"image {relative!r} lies outside the folder: name it relative to the folder, without '..'"
+        )
+    return path
+
+
+def looks_whole(path: Path) -> bool:
+    """Whether the file is there and, for a PNG, ends as a PNG ends. Cheap: nothing is decoded."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() != ".png":
+                return bool(file.read(1))
+            file.seek(-len(_PNG_TRAILER), 2)
+            return file.read() == _PNG_TRAILER
+    except OSError:
+        return False
+
+
+def decode(path: Path) -> PIL.Image.Image:
+    """The whole image, decoded, in mode "L"; 16-bit grey values are scaled to 8 bits rather than clipped.
+
+    Raises:
+        ValueError: the file is missing, truncated or no image.
+    """
+    try:
+        with PIL.Image.open(path) as image:
+            image.load()
+            if image.mode.startswith(("I", "F")):
+                grey = np.asarray(image, dtype=np.float64)
+                scale = 255 / 65535 if grey.max(initial=0) > 255 else 1.0
+                return PIL.Image.fromarray(np.clip(grey * scale, 0, 255).astype(np.uint8))
+            return image.convert("L")
+    except FileNotFoundError:
+        raise ValueError(f"image file {path.name} is missing") from None
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        # SyntaxError is what PIL raises for a broken PNG chunk.
+        raise ValueError(f"image file {path.name} is truncated or no image ({error})") from None
+
+
+def write_png(pixels: np.ndarray, path: Path) -> None:
+    """Writes pixels (H, W) uint8; light compression, because reading back matters more than size."""
+    PIL.Image.fromarray(pixels).save(path, compress_level=1)
+
+
+def digest(pixels: np.ndarray) -> str:
+    """SHA-256 of the pixels (H, W) uint8 and their shape: independent of the file format that held them."""
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def safe_name(image_id: str) -> str:
+    """A file name (no suffix) for an image: the id where it is harmless, else a cleaned one with a digest."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "-", image_id)
+    if safe == image_id and len(safe) <= 80 and not safe.startswith("."):
+        return safe
+    return f"{safe.strip('.')[:60]}-{hashlib.sha256(image_id.encode()).hexdigest()[:10]}"

@@ -1,0 +1,218 @@
+"""From a recipe to a mixture on disk, built once and cached by content.
+
+>>> folder = mixture_folder("imax", overrides={"images.train": 64})  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_recipes import decentralised, image_centric
+from data_recipes.errors import UserError
+from data_recipes.image_centric import Assembled
+from data_recipes.recipe_file import Decentralised, Recipe, load_recipe, recipe_names
+from data_recipes.records import Mixture
+from data_recipes.reject import check_entry
+from data_recipes.sources import fingerprint, source
+from data_recipes.splits import crossing
+from data_recipes.stats import counts, density
+from data_recipes.store import (
+    META,
+    SCHEMA,
+    content_hash,
+    read_meta,
+    read_mixture,
+    record,
+    write_mixture,
+)
+
+__all__ = ["Recipe", "build", "home", "load_recipe", "mixture_folder", "recipe_names"]
+
+_STALE = 24 * 3600  # seconds after which the folder of a killed build is removed
+
+
+def home() -> Path:
+    """Where mixtures are cached: $IMAX_HOME, else a folder in the user's cache."""
+    if chosen := os.environ.get("IMAX_HOME"):
+        return Path(chosen)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "imax-harness"
+
+
+def mixture_folder(spec: str, overrides: Mapping[str, Any] | None = None, *, progress: bool = True) -> Path:
+    """The folder of a mixture, built if need be.
+
+    Args:
+        spec: recipe name, recipe file, folder of a built mixture, or folder that source `folder` reads.
+        overrides: changes to the recipe, with dotted or nested keys.
+
+    Raises:
+        UserError: as `load_recipe` and `build`; or changes to a mixture that is built already.
+    """
+    folder = Path(spec)
+    if spec not in recipe_names() and (folder / META).exists():
+        read_meta(folder)
+        if overrides:
+            raise UserError(f"{spec} is built already: its recipe cannot be changed")
+        return folder
+    return build(load_recipe(spec, overrides), progress=progress)
+
+
+def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> Path:
+    """Builds the mixture of a recipe, or finds it in the cache, and returns its folder.
+
+    The folder appears at once and whole: a build that is killed leaves nothing where a mixture is looked for.
+
+    Args:
+        out: where to put it; by default in the cache, named by recipe and content.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: the recipe cannot be met, or `out` holds something else.
+    """
+    key = _key(recipe, progress)
+    target = out if out is not None else home() / "mixtures" / f"{recipe.name}-{key[:12]}"
+    if _is_built(target, key):
+        return target
+    staging = _staging(target)
+    try:
+        assembled, matched_name = _assemble(recipe, staging, progress)
+        mixture = _mixture(recipe, assembled, key, matched_name)
+        _prune(staging, mixture)
+        write_mixture(mixture, staging)
+        if assembled.rejected:
+            record(assembled.rejected, mixture.meta, staging)
+        _install(staging, target, key)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def _assemble(recipe: Recipe, staging: Path, progress: bool) -> tuple[Assembled, str]:
+    if not isinstance(recipe, Decentralised):
+        return image_centric.assemble(recipe, staging, progress=progress), ""
+    matched_folder = _matched(recipe, progress)
+    matched = read_mixture(matched_folder)
+    result = decentralised.assemble(recipe, matched, matched_folder, staging, progress=progress)
+    return result, matched.meta["name"]
+
+
+def _matched(recipe: Decentralised, progress: bool) -> Path:
+    """The folder of the mixture that a decentralised recipe is matched to."""
+    to = recipe.match.to
+    if not (Path(to) / META).exists() and isinstance(load_recipe(to), Decentralised):
+        raise UserError(f"{recipe.name}: match.to {to} is decentralised itself; it must be image-centric")
+    return mixture_folder(to, recipe.match.changes, progress=progress)
+
+
+def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) -> Mixture:
+    images, entries = assembled.images, assembled.entries
+    if not entries:
+        raise UserError(
+            f"{recipe.name}: no usable entry; first rejected row: {next(iter(assembled.rejected), 'none')}"
+        )
+    ids = [image.image_id for image in images]
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{recipe.name}: two sources give images of the same id")
+    if crossed := crossing(images):
+        raise UserError(
+            f"{recipe.name}: patient {min(crossed)} crosses splits {sorted(crossed[min(crossed)])}"
+        )
+    for entry in entries:
+        check_entry(entry)  # a fault here is one of the source
+    written = recipe.model_dump()
+    if matched_name:
+        written["match"]["to"] = matched_name  # not a path of this machine
+    meta = {
+        "schema": SCHEMA,
+        "name": recipe.name,
+        "key": key,
+        "license": recipe.license,
+        "recipe": _without_folders(written),
+        "sources": {name: source(name).VERSION for name in _source_names(recipe)},
+        "mixture_hash": content_hash(images, entries, assembled.digests),
+        "counts": counts(images, entries),
+        "density": density(images, entries),
+        "rejected": len(assembled.rejected),
+        "match": None,
+        "notes": [],
+        **assembled.meta,
+    }
+    return Mixture(tuple(images), tuple(entries), meta)
+
+
+def _source_names(recipe: Recipe) -> list[str]:
+    if isinstance(recipe, Decentralised):
+        return sorted({given.source for given in recipe.sources.values()})
+    return [recipe.source]
+
+
+def _without_folders(written: dict[str, Any]) -> dict[str, Any]:
+    """The recipe as the card may show it: a root keeps its last name only."""
+    for part in (written, *written.get("sources", {}).values()):
+        if root := part.get("options", {}).get("root"):
+            part["options"] = {**part["options"], "root": Path(root).name}
+    return written
+
+
+def _key(recipe: Recipe, progress: bool) -> str:
+    """SHA-256 of everything that the content depends on: recipe, versions of sources, files, matched
+    mixture."""
+    parts: dict[str, Any] = {"schema": SCHEMA, "recipe": recipe.model_dump()}
+    if isinstance(recipe, Decentralised):
+        parts["matched"] = read_meta(_matched(recipe, progress))["mixture_hash"]
+        used = [(given.source, given.options) for given in recipe.sources.values()]
+        parts["recipe"]["match"] = {**parts["recipe"]["match"], "to": "", "changes": {}}
+    else:
+        used = [(recipe.source, recipe.options)]
+    parts["sources"] = [(name, source(name).VERSION, fingerprint(name, options)) for name, options in used]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_built(target: Path, key: str) -> bool:
+    """Whether this very mixture lies there. Raises UserError when something else does."""
+    if not target.exists():
+        return False
+    if (target / META).exists():
+        if read_meta(target).get("key") == key:
+            return True
+        raise UserError(f"{target} holds another mixture: remove it, or choose another folder")
+    if not target.is_dir() or any(target.iterdir()):
+        raise UserError(f"{target} exists and is no mixture: choose another folder")
+    return False
+
+
+def _staging(target: Path) -> Path:
+    """An empty folder beside the target, so that a rename puts it in place; folders of killed builds go."""
+    parent = target.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}."
+    for old in parent.glob(f"{prefix}*.building"):
+        if time.time() - old.stat().st_mtime > _STALE:
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=prefix, suffix=".building", dir=parent))
+
+
+def _prune(staging: Path, mixture: Mixture) -> None:
+    """Removes image files that no chosen entry needs."""
+    needed = {image.path for image in mixture.images}
+    for path in (staging / "images").iterdir():
+        if path.relative_to(staging).as_posix() not in needed:
+            path.unlink()
+
+
+def _install(staging: Path, target: Path, key: str) -> None:
+    staging.chmod(0o755)  # mkdtemp makes it private
+    try:
+        staging.replace(target)
+    except OSError:
+        if not _is_built(target, key):  # otherwise another process was faster, with the same content
+            raise

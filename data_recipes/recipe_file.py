@@ -1,0 +1,268 @@
+"""The recipe file: what may stand in it, and clear errors for what may not.
+
+An image-centric recipe reads one source and puts many tasks on each image. A decentralised one has a source
+for each task and takes its volumes, and its validation and test set, from the mixture it is matched to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from data_recipes.errors import UserError, unknown
+from data_recipes.sources import SOURCES
+from data_recipes.tasks import TASKS
+
+FOLDER = Path(__file__).parent / "recipes"
+MatchBy = Literal["entries", "images", "tokens", "steps"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Images(_Part):
+    """Number of images of each split."""
+
+    train: int = Field(ge=1)
+    validation: int = Field(default=0, ge=0)
+    test: int = Field(default=0, ge=0)
+
+
+class Fractions(_Part):
+    """Share of the patients of each split, for sources that read a fixed set of images."""
+
+    train: float = Field(default=0.8, ge=0)
+    validation: float = Field(default=0.1, ge=0)
+    test: float = Field(default=0.1, ge=0)
+
+    @model_validator(mode="after")
+    def _sum(self) -> Fractions:
+        if abs(self.train + self.validation + self.test - 1) > 1e-6:
+            raise ValueError("the fractions must sum to 1")
+        return self
+
+
+class Density(_Part):
+    """Means over the images of a split."""
+
+    tasks_per_image: float = Field(ge=1, le=len(TASKS))
+    entries_per_image: float = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _order(self) -> Density:
+        if self.entries_per_image < self.tasks_per_image:
+            raise ValueError("entries_per_image must be at least tasks_per_image")
+        return self
+
+
+class Match(_Part):
+    """What a decentralised recipe is compared with.
+
+    Attributes:
+        to: recipe name, recipe file or mixture folder; must be image-centric.
+        by: what is held equal between the two training splits.
+        changes: changes to the matched recipe, such as {"images": {"train": 64}}.
+        image_tokens: tokens an image costs the model, for `by: tokens` and for the record.
+    """
+
+    to: str
+    by: MatchBy = "entries"
+    changes: dict[str, Any] = {}
+    image_tokens: int = Field(default=64, ge=0)
+
+
+class TaskSource(_Part):
+    """Where the images of one task of a decentralised recipe come from."""
+
+    source: str
+    options: dict[str, Any] = {}
+
+
+class _Common(_Part):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    description: str = ""
+    license: str = "other"
+    seed: int = Field(default=0, ge=0)
+    first_patient: int = Field(default=0, ge=0)
+
+
+class ImageCentric(_Common):
+    """Many tasks and entries on each image.
+
+    Attributes:
+        images: how many; None takes all of a source that reads files.
+        density: None keeps every entry that the source offers.
+        task_weights: 1 where a task is missing, 0 leaves it out.
+        split_fractions: for sources that read files; the others give each split patients of its own.
+    """
+
+    style: Literal["image-centric"] = "image-centric"
+    source: str
+    options: dict[str, Any] = {}
+    images: Images | None = None
+    density: Density | None = None
+    task_weights: dict[str, float] = {}
+    split_fractions: Fractions = Fractions()
+
+
+class Decentralised(_Common):
+    """One task on each image, every task from a source of its own.
+
+    Attributes:
+        sources: task -> source.
+        patients_apart: the first task takes patients from `first_patient` on, each further one this many
+        later.
+    """
+
+    style: Literal["decentralised"]
+    match: Match
+    sources: dict[str, TaskSource]
+    patients_apart: int = Field(default=1_000_000, ge=1)
+
+
+Recipe = ImageCentric | Decentralised
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of that name, or in that file; a folder of files stands for a recipe that reads all of it.
+
+    Args:
+        overrides: changes, nested or with dotted keys: {"images.train": 64}.
+
+    Raises:
+        UserError: no such recipe; the file is no YAML; an unknown key; a value of a wrong type.
+    """
+    raw, folder, where = _raw(name_or_path)
+    for dotted, value in (overrides or {}).items():
+        raw = _set(raw, dotted.split("."), value, dotted)
+    style = Decentralised if raw.get("style") == "decentralised" else ImageCentric
+    try:
+        recipe = style.model_validate(_rooted(raw, folder))
+    except ValidationError as error:
+        # A misspelt key also leaves the right one missing: what stands there comes first.
+        errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+        raise _explained(errors[0], style, where) from None
+    _check_names(recipe, where)
+    return recipe
+
+
+def _raw(name_or_path: str) -> tuple[dict[str, Any], Path, str]:
+    """What the file says, the folder that its relative paths start from, and how to call it in errors."""
+    path = FOLDER / f"{name_or_path}.yaml" if name_or_path in recipe_names() else Path(name_or_path)
+    if path.is_dir():
+        name = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().name).strip("-") or "folder"
+        return {"name": name, "source": "folder", "options": {"root": "."}}, path.resolve(), str(path)
+    if not path.is_file():
+        if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+            raise UserError(f"no recipe file {name_or_path}")
+        raise unknown("recipe", name_or_path, recipe_names(), "Or name a recipe file or a mixture folder")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise UserError(f"{path}: a recipe is a mapping of keys to values")
+    return {"name": path.stem, **raw}, path.resolve().parent, path.name
+
+
+def _set(raw: Mapping[str, Any], keys: list[str], value: Any, dotted: str) -> dict[str, Any]:
+    """A copy of `raw` with one value changed; a mapping is merged into the mapping that stands there."""
+    key, *rest = keys
+    below = raw.get(key)
+    if not rest and not (isinstance(value, Mapping) and isinstance(below, Mapping)):
+        return {**raw, key: value}
+    if below is not None and not isinstance(below, Mapping):
+        raise UserError(f"{dotted}: {key} is {below!r}, nothing can be set below it")
+    result = dict(below or {})
+    for path, new in [(rest, value)] if rest else [([k], v) for k, v in value.items()]:
+        result = _set(result, path, new, dotted)
+    return {**raw, key: result}
+
+
+def _rooted(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Paths of the file are relative to the file: makes them absolute."""
+
+    def root(options: Any) -> Any:
+        if isinstance(options, dict) and isinstance(options.get("root"), str):
+            return {**options, "root": str(folder / options["root"])}
+        return options
+
+    raw = {**raw, "options": root(raw["options"])} if "options" in raw else dict(raw)
+    match = raw.get("match")
+    if isinstance(match, dict) and isinstance(match.get("to"), str) and match["to"] not in recipe_names():
+        beside = folder / match["to"]
+        raw["match"] = {**match, "to": str(beside) if beside.exists() else match["to"]}
+    if isinstance(raw.get("sources"), dict):
+        raw["sources"] = {
+            task: {**given, "options": root(given["options"])}
+            if isinstance(given, dict) and "options" in given
+            else given
+            for task, given in raw["sources"].items()
+        }
+    return raw
+
+
+def _check_names(recipe: Recipe, where: str) -> None:
+    tasks = recipe.task_weights if isinstance(recipe, ImageCentric) else recipe.sources
+    given = (
+        [recipe.source] if isinstance(recipe, ImageCentric) else [s.source for s in recipe.sources.values()]
+    )
+    for what, names, known in (("task", tasks, TASKS), ("source", given, SOURCES)):
+        for name in names:
+            if name not in known:
+                raise UserError(f"{where}: {unknown(what, name, known)}")
+    if isinstance(recipe, ImageCentric) and any(weight < 0 for weight in recipe.task_weights.values()):
+        raise UserError(f"{where}: task_weights must not be negative")
+
+
+def _explained(error: ErrorDetails, model: type[BaseModel], where: str) -> UserError:
+    """One of pydantic's errors as one line of ours."""
+    keys = [str(key) for key in error["loc"]]
+    dotted, value = ".".join(keys), error["input"]
+    if error["type"] == "extra_forbidden":
+        known = _fields(model, keys[:-1])
+        hint = ""
+        if model is Decentralised and keys[0] in ("images", "density"):
+            hint = (
+                f"A decentralised recipe has the size of the mixture it is matched to: match.changes.{dotted}"
+            )
+        return UserError(
+            f"{where}: {unknown('key', dotted, ('.'.join([*keys[:-1], name]) for name in known), hint)}"
+        )
+    if error["type"] == "missing":
+        return UserError(f"{where}: key {dotted} is missing")
+    if error["type"] == "literal_error":
+        values = get_args(MatchBy) if keys[-1] == "by" else ("image-centric", "decentralised")
+        return UserError(f"{where}: {unknown(dotted, str(value), values)}")
+    if error["type"] in ("model_type", "dict_type"):
+        return UserError(f"{where}: {dotted} is {value!r}: give it keys and values, indented below")
+    trap = ""
+    if isinstance(value, bool):
+        trap = "; YAML reads yes, no, on, off as true and false: write a number, or quotes for text"
+    elif isinstance(value, str) and error["type"] in ("float_type", "int_type"):
+        trap = "; write a number without quotes (YAML reads 1e-4 as text: write 1.0e-4)"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    return UserError(f"{where}: {dotted or 'recipe'} is {value!r}: {message}{trap}")
+
+
+def _fields(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
+    """Names of the keys that may stand below `keys`."""
+    for key in keys:
+        if key not in model.model_fields:  # a task name below `sources`
+            continue
+        annotation = model.model_fields[key].annotation
+        parts = [annotation, *get_args(annotation)]
+        model = next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
+    yield from model.model_fields

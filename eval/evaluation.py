@@ -1,0 +1,310 @@
+"""`imax eval`: from a run folder to `predictions.jsonl` and `scores.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from data_recipes.errors import UserError
+from data_recipes.recipe import mixture_folder
+from data_recipes.records import SPLITS, Mixture
+from data_recipes.store import read_mixture
+from data_recipes.tables import write_text
+from eval.answers import Answer, known
+from eval.baselines import baselines, best
+from eval.generate import Pair, blind_pairs, fingerprint, predict, token_limits
+from eval.predictions import (
+    BoxNotation,
+    CanonicalBoxes,
+    Problems,
+    answers_from_outputs,
+    answers_from_rows,
+    prediction,
+    read_outputs,
+    read_own,
+)
+from eval.runs import Run, read_run, write_json
+from eval.scores import Scores, score, spread
+from eval.stats import RESAMPLES, SEED
+from eval.tasks import metrics
+from model_adapters.base import Adapter
+from model_adapters.registry import load_adapter
+
+NOTATIONS = ("model", "canonical")
+BLIND_PROMPTS = 200  # different prompts a task that the model answers without an image
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is scored (a run, or a base model) on which split of which mixture, and where results go."""
+
+    model: str
+    run: Run | None
+    base: bool
+    folder: Path
+    mixture: Mixture
+    train: Mixture
+    split: str
+    limit: int | None
+    pairs: Sequence[Pair]
+    out: Path
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        return None if self.base or self.run is None else self.run.adapter
+
+
+def prepare(
+    run: str,
+    *,
+    mixture: str | None = None,
+    split: str = "test",
+    output_dir: Path | None = None,
+    predictions: Path | None = None,
+    base: bool = False,
+    limit: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Finds out what is to be scored. `run` is a run folder, or a model (then `mixture` says on what).
+
+    Args:
+        limit: score this many images of the split only, evenly spaced.
+
+    Raises:
+        UserError: no such run, mixture or split.
+    """
+    if split not in SPLITS:
+        raise UserError(f"unknown split {split!r}: it is one of {', '.join(SPLITS)}")
+    if (Path(run) / "run.yaml").is_file() or (mixture is None and Path(run).exists()):
+        found: Run | None = read_run(Path(run))
+    elif mixture is None:
+        raise UserError(
+            f"no run folder {run!r}. To score a model without training, say on what: --mixture NAME"
+        )
+    else:
+        found = None
+    own = trained_on(found, progress=progress) if found else None
+    folder = mixture_folder(mixture, progress=progress) if mixture else own
+    assert folder is not None
+    content = read_mixture(folder)
+    pairs = spread(list(content.of_split(split)), limit)
+    if not pairs:
+        raise UserError(f"{folder}: the {split} split has no entries")
+    train = read_mixture(own) if own and own.resolve() != folder.resolve() else content
+    parts = _other_than_own(found, folder, content, own, predictions)
+    parts += ["base"] * base + [split] * (split != "test") + [f"limit-{limit}"] * (limit is not None)
+    default = (
+        found.folder if found else Path("runs") / f"{Path(run).name}-{content.meta.get('name', folder.name)}"
+    )
+    if found and parts:
+        default /= "-".join(["eval", *parts])
+    return Evaluation(
+        model=found.model if found else run,
+        run=found,
+        base=base or found is None,
+        folder=folder,
+        mixture=content,
+        train=train,
+        split=split,
+        limit=limit,
+        pairs=pairs,
+        out=output_dir or default,
+    )
+
+
+def evaluate(
+    plan: Evaluation,
+    *,
+    predictions: Path | None = None,
+    notation: str = "model",
+    blind: bool = True,
+    batch_size: int = 64,
+    resamples: int = RESAMPLES,
+    progress: bool = True,
+) -> tuple[dict[str, Any], Problems]:
+    """Generates (or reads) predictions, scores them and the baselines, writes `predictions.jsonl` and
+    `scores.json`.
+
+    Returns:
+        the content of `scores.json`, and what was wrong with a predictions file.
+
+    Raises:
+        UserError: the model, an image or the predictions file cannot be used.
+    """
+    if notation not in NOTATIONS:
+        raise UserError(f"unknown notation {notation!r}: it is one of {', '.join(NOTATIONS)}")
+    known_ids = {entry.entry_id for _, entry in plan.pairs}
+    problems = Problems()
+    blind_answers: list[Answer] = []
+    own = plan.out / "predictions.jsonl"
+    if predictions is None:
+        if notation != "model":
+            raise UserError("--notation canonical is about a file: give it with --predictions")
+        adapter = load_adapter(plan.model)
+        blind_answers = _generate(plan, adapter, own, blind=blind, batch_size=batch_size, progress=progress)
+        answers = answers_from_rows(plan.pairs, read_own(own))
+    else:
+        codec: BoxNotation = CanonicalBoxes() if notation == "canonical" else load_adapter(plan.model).codec
+        outputs, problems = read_outputs(predictions, known_ids)
+        answers = answers_from_outputs(plan.pairs, outputs, codec)
+        rows = [
+            prediction(entry, image, outputs[entry.entry_id], codec)
+            for image, entry in plan.pairs
+            if entry.entry_id in outputs
+        ]
+        plan.out.mkdir(parents=True, exist_ok=True)
+        if own.resolve() != predictions.resolve():
+            write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), own)
+    scores = score(answers, resamples=resamples)
+    trivial = _baselines(plan, answers, blind_answers)
+    content = _content(plan, scores, trivial, problems, resamples=resamples)
+    write_json(plan.out / "scores.json", content)
+    return content, problems
+
+
+def trained_on(run: Run, *, progress: bool = True) -> Path:
+    """The folder of the mixture that a run was trained on, built again if it is gone.
+
+    Raises:
+        UserError: it is gone and its recipe now gives another one.
+    """
+    if run.mixture.is_dir():
+        return run.mixture
+    folder = mixture_folder(run.recipe, progress=progress)
+    if read_mixture(folder).meta.get("mixture_hash") != run.mixture_hash:
+        raise UserError(
+            f"{run.folder}: its mixture {run.mixture} is gone, and recipe {run.recipe} now gives another"
+        )
+    return folder
+
+
+def load_model(adapter: Adapter, adapter_folder: Path | None) -> PreTrainedModel:
+    """The model ready to generate: the base, with the run's LoRA weights merged in; float32 on a CPU, else
+    bfloat16.
+
+    Raises:
+        UserError: the weights are missing or unusable.
+    """
+    on_gpu = torch.cuda.is_available()
+    model = adapter.load_model(dtype=torch.bfloat16 if on_gpu else torch.float32)
+    if adapter_folder is not None:
+        if not (adapter_folder / "adapter_config.json").is_file():
+            raise UserError(
+                f"{adapter_folder} holds no trained adapter: did the run end? `imax train` goes on with it"
+            )
+        try:
+            merged = PeftModel.from_pretrained(model, adapter_folder).merge_and_unload()
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise UserError(f"{adapter_folder}: can't load: {str(error).splitlines()[0]}") from error
+        model = cast(PreTrainedModel, merged)
+    return cast(PreTrainedModel, model.to("cuda" if on_gpu else "cpu").eval())
+
+
+def _generate(
+    plan: Evaluation, adapter: Adapter, own: Path, *, blind: bool, batch_size: int, progress: bool
+) -> list[Answer]:
+    """Writes `predictions.jsonl`; returns what the model answers without images."""
+    limits = token_limits(adapter, plan.train)
+    weights = sorted(plan.adapter_folder.glob("adapter_*")) if plan.adapter_folder else []
+    mark = fingerprint(
+        plan.model, str(plan.mixture.meta.get("mixture_hash")), plan.split, json.dumps(limits), files=weights
+    )
+    model = load_model(adapter, plan.adapter_folder)
+
+    def run(pairs: Sequence[Pair], out: Path, *, blank: bool) -> None:
+        predict(
+            model,
+            adapter,
+            plan.folder,
+            pairs,
+            out,
+            max_new_tokens=limits,
+            batch_size=batch_size,
+            blank=blank,
+            fingerprint=mark,
+            progress=progress,
+        )
+
+    run(plan.pairs, own, blank=False)
+    if not blind:
+        return []
+    standing = blind_pairs(plan.pairs, limit=BLIND_PROMPTS)
+    asked = {pair[1].entry_id: pair for pair in standing.values()}
+    path = plan.out / "blind.jsonl"
+    run(list(asked.values()), path, blank=True)
+    rows = read_own(path)
+    covered = {entry_id: rows[pair[1].entry_id] for entry_id, pair in standing.items()}
+    return answers_from_rows([pair for pair in plan.pairs if pair[1].entry_id in covered], covered)
+
+
+def _baselines(plan: Evaluation, answers: Sequence[Answer], blind: Sequence[Answer]) -> dict[str, Any]:
+    """{task: {"best": name, "value": its headline, "values": {name: headline}}}."""
+    values = baselines(known(plan.train.of_split("train")), answers)
+    for task, found in values.items():
+        mine = [answer for answer in blind if answer.entry.task == task]
+        if mine:
+            found["blind"] = metrics(task, mine)[0].value(mine)
+    return {
+        task: {
+            "best": best(found),
+            "value": round(found[best(found)], 6),
+            "values": {name: round(value, 6) for name, value in found.items()},
+        }
+        for task, found in values.items()
+    }
+
+
+def _content(
+    plan: Evaluation, scores: Scores, trivial: dict[str, Any], problems: Problems, *, resamples: int
+) -> dict[str, Any]:
+    return {
+        "tasks": {task: scored.to_json() for task, scored in scores.tasks.items()},
+        "multi_task_average": scores.average.to_json(),
+        "baselines": trivial,
+        "mixture_hash": plan.mixture.meta.get("mixture_hash"),
+        "model": plan.model,
+        "recipe": plan.run.recipe if plan.run and not plan.base else None,
+        "run": str(plan.run.folder.resolve()) if plan.run else None,
+        "adapter": not plan.base,
+        "mixture": str(plan.folder.resolve()),
+        "mixture_name": plan.mixture.meta.get("name"),
+        "split": plan.split,
+        "limit": plan.limit,
+        "test_hash": scores.test_hash,
+        "entries": len(plan.pairs),
+        "patients": scores.patients,
+        "problems": dict(problems.counts),
+        "interval": {
+            "level": 0.95,
+            "method": "percentile bootstrap over patients",
+            "resamples": resamples,
+            "seed": SEED,
+        },
+        "versions": {name: version(name) for name in ("rouge-score", "sacrebleu", "scipy", "numpy")},
+    }
+
+
+def _other_than_own(
+    run: Run | None, folder: Path, content: Mixture, own: Path | None, predictions: Path | None
+) -> list[str]:
+    """What sets this evaluation apart from the run's own, as parts of a folder's name: results of another one
+    never overwrite the run's own."""
+    parts = []
+    if own is None or own.resolve() != folder.resolve():
+        parts.append(str(content.meta.get("name") or folder.name))
+    if (
+        run
+        and predictions
+        and run.predictions.exists()
+        and predictions.resolve() != run.predictions.resolve()
+    ):
+        parts.append(predictions.stem)
+    return parts

@@ -1,0 +1,95 @@
+"""Metrics as additive sufficient statistics.
+
+`rows` turns n answers into an (n, k) array and `finish` turns column sums (..., k) into values (...). Nothing
+else is needed to score any resample: sum the rows of each patient once, weigh patients, finish. So a
+bootstrap over patients is one matrix product, for a corpus BLEU or a macro-F1 as well as for a mean.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from rouge_score.rouge_scorer import RougeScorer
+
+from eval.answers import Answer
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def _every(answer: Answer) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of one task.
+
+    Attributes:
+        rows: n answers -> (n, k), of which only the sum over answers matters.
+        finish: sums (..., k) -> values (...); NaN where a resample holds nothing to judge.
+        unit: "%" for 0..100.
+        where: the answers that count; the others are left out of rows and of n.
+    """
+
+    name: str
+    rows: Callable[[Sequence[Answer]], FloatArray]
+    finish: Callable[[FloatArray], FloatArray]
+    unit: str = "%"
+    higher_is_better: bool = True
+    where: Callable[[Answer], bool] = _every
+
+    def value(self, answers: Sequence[Answer]) -> float:
+        """The metric over answers; NaN when none counts."""
+        counted = [answer for answer in answers if self.where(answer)]
+        return float(self.finish(self.rows(counted).sum(axis=0))) if counted else float("nan")
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray, empty: float = np.nan) -> FloatArray:
+    """numerator / denominator, and `empty` where the denominator is 0; any shape (...)."""
+    out = np.full(np.broadcast(numerator, denominator).shape, empty, dtype=np.float64)
+    return np.divide(numerator, denominator, out=out, where=denominator != 0)
+
+
+def mean(
+    name: str,
+    value: Callable[[Answer], float],
+    *,
+    unit: str = "%",
+    higher_is_better: bool = True,
+    where: Callable[[Answer], bool] = _every,
+) -> Metric:
+    """The mean of a value per answer."""
+
+    def rows(answers: Sequence[Answer]) -> FloatArray:
+        return np.array([(value(answer), 1.0) for answer in answers], dtype=np.float64).reshape(-1, 2)
+
+    def finish(sums: FloatArray) -> FloatArray:
+        return ratio(sums[..., 0], sums[..., 1])
+
+    return Metric(name, rows, finish, unit, higher_is_better, where)
+
+
+def exact(answer: Answer) -> float:
+    """100 when prediction and truth are equal, else 0."""
+    return 100.0 * (answer.predicted is not None and answer.predicted == answer.truth)
+
+
+_ROUGE = RougeScorer(["rougeL"])
+
+
+@lru_cache(maxsize=200_000)
+def rouge_l(truth: str, predicted: str | None) -> float:
+    """ROUGE-L F-measure of one text, 0..100 (rouge-score: lower case, no stemming); 0 for no text."""
+    return 100.0 * float(_ROUGE.score(truth, predicted)["rougeL"].fmeasure) if predicted else 0.0
+
+
+def token_f1(truth: str, predicted: str | None) -> float:
+    """F1 over the multisets of white-space tokens, as in SQuAD, 0..100."""
+    expected, found = truth.split(), (predicted or "").split()
+    shared = (Counter(expected) & Counter(found)).total()
+    return 200.0 * shared / (len(expected) + len(found)) if shared else 0.0

@@ -1,0 +1,81 @@
+"""What scoring needs of a run folder: `run.yaml` and where the files lie."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_recipes.errors import UserError
+from data_recipes.tables import write_text
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run. `mixture` is the folder it was trained on."""
+
+    folder: Path
+    recipe: str
+    model: str
+    mixture: Path
+    mixture_hash: str
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / "adapter"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions.jsonl"
+
+    @property
+    def scores(self) -> Path:
+        return self.folder / "scores.json"
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        UserError: it is not a run folder, or `run.yaml` is broken or lacks a key.
+    """
+    path = folder / "run.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a run folder: it has no run.yaml. Train one with `imax train`")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = {key: str(settings[key]) for key in ("recipe", "model", "mixture", "mixture_hash")}
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError):
+        raise UserError(f"{path}: not a YAML file of settings") from None
+    except KeyError as error:
+        raise UserError(f"{path}: the key {error} is missing") from None
+    return Run(folder, values["recipe"], values["model"], Path(values["mixture"]), values["mixture_hash"])
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON, whole or not at all. Numbers must be finite."""
+    write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        UserError: the file is missing or broken.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: can't read: {error.strerror or error}") from None
+    except ValueError:
+        raise UserError(f"{path}: broken JSON") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a JSON object")
+    return content

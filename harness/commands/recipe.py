@@ -1,0 +1,191 @@
+"""`imax recipe`: build mixtures from recipes, look at them, check them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from data_recipes.errors import UserError
+from data_recipes.recipe import build as build_recipe
+from data_recipes.recipe import load_recipe, mixture_folder, recipe_names
+from data_recipes.recipe_file import Decentralised, Recipe
+from data_recipes.records import SPLITS
+from data_recipes.sources import reads_files
+from data_recipes.tasks import TASKS
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Build mixtures of training and test entries from recipes, look at them, check them.",
+)
+
+Spec = Annotated[str, typer.Argument(help="Recipe name, recipe file, or folder of a mixture.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the recipe, such as images.train=64. Repeatable."
+    ),
+]
+
+
+@app.command("list")
+def list_recipes() -> None:
+    """List the recipes that come with the project."""
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        typer.echo(f"{name}\n    {' '.join(recipe.description.split())}")
+
+
+@app.command()
+def build(
+    spec: Annotated[str, typer.Argument(help="Recipe name, recipe file, or folder with entries.jsonl.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to put it; by default in the cache ($IMAX_HOME).")
+    ] = None,
+    changes: Changes = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the files that the source reads.")] = None,
+    pixels: Annotated[
+        str | None, typer.Option(help="Image files of the source: copy, link (hard links) or skip.")
+    ] = None,
+) -> None:
+    """Build the mixture of a recipe, or find it in the cache, and print its folder.
+
+    \b
+    imax recipe build imax
+    imax recipe build imax --set images.train=64 --set images.test=16 --out small
+    imax recipe build dmax --set match.by=images
+    imax recipe build my_rows/          (entries.jsonl and images of your own)
+    """
+    overrides = parse_changes(changes)
+    recipe = load_recipe(spec, overrides)
+    files = {"options.root": root and str(root.absolute()), "options.pixels": pixels}
+    if given := {key: value for key, value in files.items() if value is not None}:
+        _needs_files(recipe)
+        recipe = load_recipe(spec, {**overrides, **given})
+    folder = build_recipe(recipe, out)
+    from data_recipes.store import read_meta
+
+    meta = read_meta(folder)
+    held = ", ".join(f"{meta['counts'][split]['images']} {split}" for split in SPLITS)
+    typer.echo(
+        f"{recipe.name}: {held} images; {meta['rejected']} rows rejected; hash {meta['mixture_hash'][:12]}",
+        err=True,
+    )
+    if meta["rejected"]:
+        typer.echo(f"see {folder / 'rejected.jsonl'}", err=True)
+    typer.echo(folder)
+
+
+@app.command()
+def stats(
+    spec: Spec,
+    changes: Changes = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show what a mixture holds: counts, densities, and which tasks share images.
+
+    \b
+    imax recipe stats imax
+    imax recipe stats dmax --json
+    """
+    from data_recipes.stats import statistics
+    from data_recipes.store import read_mixture
+
+    found = statistics(read_mixture(mixture_folder(spec, parse_changes(changes))))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    console = Console()
+    console.print(_counts_table(found))
+    density = found["density"]
+    console.print(
+        f"train: {density['tasks_per_image']:.2f} tasks, {density['entries_per_image']:.2f} entries an image"
+    )
+    console.print(f"images with 1, 2, ... tasks:   {_histogram(found['images_by_tasks'])}")
+    console.print(f"images with 1, 2, ... entries: {_histogram(found['images_by_entries'])}")
+    console.print(_together_table(found["cooccurrence"]))
+    typer.echo(f"rows rejected: {found['rejected']}; content hash {found['mixture_hash']}")
+
+
+@app.command()
+def check(spec: Spec, changes: Changes = None) -> None:
+    """Check a mixture: every row, every image file, patients across splits, densities, content hash.
+
+    Exits with 1 and lists what is wrong; rows that cannot be used go to rejected.jsonl in the mixture's
+    folder.
+
+    \b
+    imax recipe check imax
+    imax recipe check path/to/mixture
+    """
+    from data_recipes.check import check as check_folder
+
+    folder = mixture_folder(spec, parse_changes(changes))
+    report = check_folder(folder)
+    for line in [*report.problems, *map(str, report.rejected)]:
+        typer.echo(line)
+    survive = f"{len(report.mixture.images)} images and {len(report.mixture.entries)} entries"
+    if report.sound:
+        typer.echo(f"{folder}: sound; {survive}")
+        return
+    typer.echo(
+        f"{folder}: {len(report.problems)} problems, {len(report.rejected)} rows rejected; {survive} are good"
+    )
+    raise typer.Exit(1)
+
+
+def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:
+    """KEY=VALUE texts as a mapping; values are read as YAML, so that 64 is a number.
+
+    Raises:
+        UserError: no equals sign, or a value that is no YAML.
+    """
+    parsed: dict[str, Any] = {}
+    for change in changes or ():
+        key, equals, value = change.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {change}: write KEY=VALUE, such as images.train=64")
+        try:
+            parsed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {change}: {value!r} is no YAML value") from None
+    return parsed
+
+
+def _needs_files(recipe: Recipe) -> None:
+    if isinstance(recipe, Decentralised):
+        raise UserError(
+            f"{recipe.name} has a source for each task: set sources.TASK.options.root in the recipe"
+        )
+    if not reads_files(recipe.source):
+        raise UserError(
+            f"{recipe.name}: source {recipe.source} makes its images: --root and --pixels do not apply"
+        )
+
+
+def _counts_table(found: Mapping[str, Any]) -> Table:
+    table = Table("", *SPLITS, title=found["name"])
+    counts = [found["counts"][split] for split in SPLITS]
+    for key in ("images", "patients", "entries"):
+        table.add_row(key, *(str(row[key]) for row in counts))
+    table.add_section()
+    for task in TASKS:
+        table.add_row(task, *(str(row["per_task"][task]) for row in counts))
+    return table
+
+
+def _together_table(together: Mapping[str, Mapping[str, int]]) -> Table:
+    table = Table("", *TASKS, title="training images that carry both tasks")
+    for task in TASKS:
+        table.add_row(task, *(str(together[task][other]) for other in TASKS))
+    return table
+
+
+def _histogram(images: Mapping[int, int]) -> str:
+    return ", ".join(f"{number}: {count}" for number, count in images.items()) or "none"

@@ -1,0 +1,292 @@
+"""Settings of a training run: three dataclasses, read from a YAML file and the command line; the latter wins.
+
+Both go through the same argument parser, so a YAML `learning_rate: 1e-4` (a string to PyYAML) means the same
+as `--learning_rate 1e-4`. Presets fill in what the user left open; see `presets`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from data_recipes.errors import UserError, unknown
+from data_recipes.tasks import TASKS
+
+
+@dataclass
+class DataArguments:
+    """What to train on, and where the run lives (`--output_dir`, by default runs/<recipe>)."""
+
+    recipe: str = field(
+        default="imax",
+        metadata={"help": "Name of a shipped recipe, a recipe file, or the folder of a built mixture."},
+    )
+    tasks: list[str] | None = field(
+        default=None, metadata={"help": f"Train on these tasks only: {', '.join(TASKS)}. Default: all."}
+    )
+    max_length: int | None = field(
+        default=None,
+        metadata={"help": "Longer samples (tokens, image included) are dropped and counted, never cut. "
+                          "Default: what the model can take."},
+    )  # fmt: skip
+    image_cache: int = field(default=512, metadata={"help": "Memory for decoded images, in MB a process."})
+    threads: int = field(default=0, metadata={"help": "CPU threads a process; 0: share out all cores."})
+    overwrite: bool = field(default=False, metadata={"help": "Start anew: delete the run in --output_dir."})
+
+
+@dataclass
+class ModelArguments:
+    """Which model, and which of its weights move."""
+
+    model: str = field(default="tiny", metadata={"help": "'tiny', a hub id, or a local checkpoint folder."})
+    lora_r: int = field(default=16, metadata={"help": "Rank of the LoRA updates."})
+    lora_alpha: float = field(default=32, metadata={"help": "LoRA scale: updates are times alpha / r."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout on the LoRA inputs, 0 to below 1."})
+    lora_targets: str | None = field(
+        default=None,
+        metadata={"help": "Regular expression that whole module names must match. "
+                          "Default: all linear layers of the language model."},
+    )  # fmt: skip
+    train_projector: bool = field(
+        default=False, metadata={"help": "LoRA on the projector between vision tower and language model too."}
+    )
+
+
+T = TypeVar("T")
+CLASSES = (DataArguments, ModelArguments, TrainingArguments)
+
+# Bounds of what TrainingArguments does not check itself: (lowest, whether that value is allowed, highest).
+_BOUNDS: dict[str, tuple[float, bool, float]] = {
+    "max_length": (1, True, float("inf")),
+    "image_cache": (0, True, float("inf")),
+    "threads": (0, True, float("inf")),
+    "lora_r": (1, True, float("inf")),
+    "lora_alpha": (0, False, float("inf")),
+    "lora_dropout": (0, True, 0.99),
+    "learning_rate": (0, True, float("inf")),
+    "per_device_train_batch_size": (1, True, float("inf")),
+    "per_device_eval_batch_size": (1, True, float("inf")),
+    "gradient_accumulation_steps": (1, True, float("inf")),
+    "num_train_epochs": (0, False, float("inf")),
+    "logging_steps": (0, False, float("inf")),
+    "save_steps": (0, False, float("inf")),
+    "label_smoothing_factor": (0, True, 1),
+    "seed": (0, True, 2**32 - 1),
+}
+
+# What every run starts from, and what depends on the model. The tiny model was measured on two CPU cores; the
+# values for real models are the usual ones for LoRA on a 2-8 B model.
+_COMMON: dict[str, Any] = {
+    "num_train_epochs": 1.0,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,  # below 1: a fraction of all steps
+    "logging_steps": 10,
+    "save_steps": 50,
+    "save_total_limit": 2,
+    "report_to": "none",
+    "remove_unused_columns": False,
+}
+_TINY: dict[str, Any] = {
+    "learning_rate": 2e-3,
+    "per_device_train_batch_size": 16,
+    "gradient_accumulation_steps": 2,
+    "lora_dropout": 0.0,
+    "train_projector": True,
+}
+_REAL: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 16,
+    "save_steps": 200,
+}
+
+
+def presets(model: str, recipe: str) -> dict[str, Any]:
+    """Defaults for this model and machine, for the settings the user leaves open."""
+    gpu = torch.cuda.is_available()
+    device: dict[str, Any] = {"dataloader_pin_memory": gpu}
+    if gpu:
+        device |= {"bf16": torch.cuda.is_bf16_supported(), "dataloader_num_workers": 2}
+    elif torch.distributed.is_torchelastic_launched():
+        device["ddp_backend"] = "gloo"
+    name = re.sub(r"\.ya?ml$", "", Path(recipe).name) or "mixture"
+    return _COMMON | (_TINY if model == "tiny" else _REAL) | device | {"output_dir": f"runs/{name}"}
+
+
+class Settings(NamedTuple):
+    """The three parts, and the names of what the user set (on the command line or in the YAML file)."""
+
+    data: DataArguments
+    model: ModelArguments
+    training: TrainingArguments
+    chosen: frozenset[str]
+
+
+class _Parser(HfArgumentParser):  # type: ignore[misc]
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message.removeprefix("argument "))
+
+
+_UNSET: Any = object()
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Settings from `[config.yaml] --flag value ...`; flags override the file, the file the presets.
+
+    Raises:
+        UserError: an unknown flag or key, a value of the wrong type or out of range.
+        SystemExit: after --help.
+    """
+    parser = _Parser(
+        CLASSES,
+        prog="harness/train.py",
+        usage="%(prog)s [config.yaml] [--flag value ...]",
+        allow_abbrev=False,
+    )
+    chosen: dict[str, Any] = {}
+    arguments = list(argv)
+    if arguments and Path(arguments[0]).suffix in (".yaml", ".yml"):
+        path = arguments.pop(0)
+        try:
+            chosen |= _read(parser, _yaml_arguments(Path(path)))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    chosen |= _read(parser, arguments)
+    defaults = presets(
+        chosen.get("model", ModelArguments.model), chosen.get("recipe", DataArguments.recipe)
+    )  # fmt: skip
+    values = defaults | chosen
+    _check(values)
+    try:
+        data, model, training = (
+            _build(DataArguments, values),
+            _build(ModelArguments, values),
+            _build(TrainingArguments, values),
+        )
+    except (ValueError, TypeError, ImportError) as error:  # TrainingArguments checks its own flags
+        raise UserError(" ".join(str(error).split())) from None
+    return Settings(data, model, training, frozenset(chosen))
+
+
+def flags() -> list[str]:
+    """Every flag's name, without the dashes."""
+    return [name for cls in CLASSES for name in _names(cls)]
+
+
+def _names(cls: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(cls) if f.init]
+
+
+def _build(cls: type[T], values: Mapping[str, Any]) -> T:
+    return cls(**{key: value for key, value in values.items() if key in _names(cls)})
+
+
+def _read(parser: _Parser, arguments: Sequence[str]) -> dict[str, Any]:
+    """Only what `arguments` set, typed."""
+    namespace = argparse.Namespace(**dict.fromkeys(flags(), _UNSET))
+    _, rest = parser.parse_known_args(list(arguments), namespace)
+    if rest:
+        raise _unknown_flag(rest[0])
+    return {key: value for key, value in vars(namespace).items() if value is not _UNSET}
+
+
+def _unknown_flag(argument: str) -> UserError:
+    if not argument.startswith("-"):
+        return UserError(f"unexpected argument {argument!r}: give --flag value, or a .yaml file first")
+    name = argument.split("=")[0]
+    close = difflib.get_close_matches(name.lstrip("-").replace("-", "_"), flags(), n=1, cutoff=0.6)
+    guess = f"did you mean '--{close[0]}'? " if close else ""
+    return UserError(f"unknown flag {name!r}: {guess}--help lists all flags")
+
+
+def _yaml_arguments(path: Path) -> list[str]:
+    """The file's keys as command line arguments, so that both are typed by the same rules.
+
+    Raises:
+        UserError: the file cannot be read or is no mapping, or a value cannot be of its flag's type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError("needs lines of the form 'flag: value'")
+    known, arguments = flags(), []
+    for key, value in content.items():
+        if key in FACTS or value is None:
+            continue
+        if key not in known:
+            raise _unknown_key(str(key), known)
+        if isinstance(value, bool) and key in _TEXT:
+            raise UserError(f"{key}: YAML reads the value as {str(value).lower()}; write it in quotes")
+        if isinstance(value, list):
+            arguments += [f"--{key}", *map(str, value)]
+        else:
+            arguments.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
+    return arguments
+
+
+# Keys of run.yaml that record facts rather than settings; a run.yaml can serve as a config file all the same.
+FACTS = ("mixture", "mixture_hash", "model_hash", "world_size")
+_TEXT = ("recipe", "model", "output_dir", "lora_targets")
+
+
+def _unknown_key(key: str, known: Iterable[str]) -> UserError:
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    return UserError(f"unknown key {key!r}: {guess}The keys are the flags of harness/train.py --help")
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for name, (low, closed, high) in _BOUNDS.items():
+        value = values.get(name)
+        if value is None or ((low <= value if closed else low < value) and value <= high):
+            continue
+        bound = (
+            f"{'at least' if closed else 'above'} {low}" if high == float("inf") else f"from {low} to {high}"
+        )
+        raise UserError(f"--{name} must be {bound}, not {value}")
+    for task in values.get("tasks") or ():
+        if task not in TASKS:
+            raise unknown("task", task, TASKS)
+    if (pattern := values.get("lora_targets")) is not None:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"--lora_targets {pattern!r} is not a regular expression: {error}") from None
+
+
+def as_dict(settings: Settings) -> dict[str, Any]:
+    """Every setting as plain values. TrainingArguments appear where they differ from the library's defaults
+    (its version is in provenance.json); tokens and other secrets never do."""
+    training = settings.training.to_dict()
+    standard = {f.name: f.default for f in dataclasses.fields(TrainingArguments)}
+    moved = {
+        key: value
+        for key, value in training.items()
+        if key in standard and value != standard[key] and key not in _DERIVED and not key.endswith("_token")
+    }
+    ours = dataclasses.asdict(settings.data) | dataclasses.asdict(settings.model)
+    return {key: value for key, value in (ours | moved).items() if key not in _DERIVED}
+
+
+# Said to one command only, set by the launcher, or filled in by TrainingArguments itself.
+_DERIVED = frozenset({
+    "overwrite", "threads", "disable_tqdm", "local_rank", "accelerator_config", "activation_checkpointing",
+    "gradient_checkpointing", "fsdp_config", "include_for_metrics", "debug",
+})  # fmt: skip

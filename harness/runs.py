@@ -1,0 +1,155 @@
+"""A run on disk: its paths, its settings, and whether it is new, half way or finished.
+
+runs/<name>/run.yaml  provenance.json  adapter/  checkpoints/  train.jsonl  (later: scores, report)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_recipes.errors import UserError
+from data_recipes.tables import write_text
+
+# Everything a run may leave in its folder; `--overwrite` deletes these and nothing else.
+_CONTENTS = (
+    "run.yaml", "provenance.json", "adapter", "adapter.partial", "checkpoints", "train.jsonl",
+    "dynamics", "predictions.jsonl", "scores.json", "report.html",
+)  # fmt: skip
+
+# Settings that may change between a kill and the command that goes on: they do not touch the numbers.
+_FREE = frozenset({
+    "recipe", "mixture", "output_dir", "image_cache", "report_to", "run_name", "resume_from_checkpoint",
+    "skip_memory_metrics", "remove_unused_columns", "ddp_timeout",
+})  # fmt: skip
+_FREE_PREFIXES = (
+    "save_", "log", "eval_", "per_device_eval", "hub_", "push_to_hub",
+    "dataloader_num", "dataloader_pin", "dataloader_prefetch", "dataloader_persistent",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run; nothing is read until asked for."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        return self.path / "run.yaml"
+
+    @property
+    def provenance_file(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "train.jsonl"
+
+    def settings(self) -> dict[str, Any]:
+        """The content of run.yaml.
+
+        Raises:
+            UserError: there is no run here, or its run.yaml is broken.
+        """
+        try:
+            content = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{self.path} is not a run folder: it has no run.yaml") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"{self.settings_file} is broken: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{self.settings_file} is broken: it needs lines of the form 'key: value'")
+        return content
+
+    def provenance(self) -> dict[str, Any]:
+        """The content of provenance.json; empty when there is none (a run killed before its first step)."""
+        try:
+            content = json.loads(self.provenance_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def finished(self) -> bool:
+        return bool(self.provenance().get("finished")) and self.adapter.is_dir()
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of train.jsonl, oldest first; a torn last line (killed while writing) is left out."""
+        if not self.log_file.exists():
+            return []
+        lines = []
+        for line in self.log_file.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        return lines
+
+    def claim(self, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Makes this folder the home of the run with these settings, new or going on.
+
+        Raises:
+            UserError: the folder holds something else: no run, or a run with other settings.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--output_dir {self.path} is a file, not a folder")
+        if self.settings_file.exists():
+            if overwrite:
+                self._clear()
+            elif difference := first_difference(self.settings(), settings):
+                key, there, here = difference
+                raise UserError(
+                    f"{self.path} holds a run with other settings: {key} is {there!r} there, {here!r} here. "
+                    "Choose another --output_dir, or start anew with --overwrite"
+                )
+        elif self.path.is_dir() and any(not path.name.startswith(".") for path in self.path.iterdir()):
+            raise UserError(
+                f"--output_dir {self.path} is not empty and holds no run (no run.yaml): choose another folder"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.settings_file.exists():
+            text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+            write_text(text, self.settings_file)
+
+    def cut_log(self, step: int) -> None:
+        """Drops the lines of train.jsonl after `step`; a run that goes on from there writes them anew."""
+        if self.log_file.exists():
+            kept = [json.dumps(line) for line in self.log() if line["step"] <= step]
+            write_text("".join(line + "\n" for line in kept), self.log_file)
+
+    def _clear(self) -> None:
+        # run.yaml goes last: a kill in the middle leaves a folder that --overwrite still accepts.
+        for name in reversed(_CONTENTS):
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """(key, old value, new value) of the first setting that matters and differs."""
+    for key in _ordered(old, new):
+        if key in _FREE or key.startswith(_FREE_PREFIXES):
+            continue
+        if old.get(key) != new.get(key):
+            return key, old.get(key), new.get(key)
+    return None
+
+
+def _ordered(*mappings: Mapping[str, Any]) -> Iterable[str]:
+    return dict.fromkeys(key for mapping in mappings for key in mapping)

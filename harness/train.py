@@ -1,0 +1,258 @@
+"""Fine-tune a model on a mixture. The main job:
+
+    accelerate launch harness/train.py --recipe imax
+
+The same command after a kill goes on from the last whole checkpoint; after the end it says so and does
+nothing. `--help` lists all flags; a YAML file of the same keys may come first. Also runs as
+`python harness/train.py`, `python -m harness.train` and `imax train`. A user's mistake is one line on stderr
+and exit code 2; `accelerate launch` adds a traceback of its own and makes it 1, `imax train` does neither.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script: Python has put harness/ on the path, where only its parent belongs
+    _here = Path(__file__).resolve().parent
+    sys.path[:] = [str(_here.parent), *(path for path in sys.path if Path(path or ".").resolve() != _here)]
+
+import logging
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+logging.getLogger("bitsandbytes").setLevel(
+    logging.ERROR
+)  # it warns, while peft imports it, of kernels unused here
+import peft
+import torch
+import transformers
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from data_recipes.errors import UserError
+from data_recipes.recipe import mixture_folder
+from data_recipes.records import Mixture
+from data_recipes.store import read_mixture
+from harness import checkpoints, provenance
+from harness.callbacks import KeepDiary, LogToFile, Progress
+from harness.config import ModelArguments, Settings, as_dict, parse
+from harness.dataset import Collator, EntryDataset, Images, training_split
+from harness.runs import RunFolder
+from harness.trainer import HarnessTrainer
+from model_adapters.base import Adapter
+from model_adapters.registry import load_adapter
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains; returns the exit code: 0 when done, 2 on a user's mistake, 130 when interrupted."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        settings = parse(arguments)
+        train(settings, arguments)
+    except UserError as error:
+        # A data loader's worker process wraps the message in its traceback; the last line is the message.
+        say(f"error: {str(error).strip().splitlines()[-1]}")
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted: the same command goes on from the last checkpoint")
+        return 130
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
+    """The whole job: from settings to a finished run folder.
+
+    Raises:
+        UserError: the recipe, model or data cannot be used, or the output folder holds something else.
+    """
+    use_threads(settings.data.threads)
+    be_quiet()
+    training = settings.training
+    adapter = load_adapter(settings.model.model)
+    with training.main_process_first(desc="build the mixture"):
+        folder = mixture_folder(settings.data.recipe, progress=is_main())
+        mixture = read_mixture(folder)
+    take_budget(settings, mixture)
+    facts = {
+        "mixture": str(folder.resolve()),
+        "mixture_hash": mixture.meta["mixture_hash"],
+        "model_hash": provenance.hash_weights(adapter.folder),
+        "world_size": training.world_size,
+    }
+
+    run = RunFolder(Path(training.output_dir))
+    with training.main_process_first(desc="claim the run folder"):
+        if is_main():
+            run.claim(as_dict(settings) | facts, overwrite=settings.data.overwrite)
+    if run.finished():
+        say(f"{run.path} is finished: nothing to do (--overwrite starts anew)")
+        return run
+    last = resume_point(run)
+    step = checkpoints.step_of(last) if last else 0
+
+    transformers.set_seed(training.seed)
+    half = training.bf16 and training.device.type == "cuda"
+    model = adapter.load_model(dtype=torch.bfloat16 if half else torch.float32)
+    limit = settings.data.max_length or longest_input(model.config)
+    images = Images(folder, adapter, megabytes=settings.data.image_cache)
+    dataset = training_split(mixture, images, adapter, tasks=settings.data.tasks, max_length=limit)
+    held_out = EntryDataset(
+        mixture, "validation", images, adapter, tasks=settings.data.tasks, max_length=limit
+    )
+    model = with_lora(model, adapter, settings.model)
+    parameters = {"trainable": model.num_parameters(only_trainable=True), "all": model.num_parameters()}
+
+    say(
+        f"{run.path}: {adapter.name} on {settings.data.recipe}, {len(dataset)} training entries of "
+        f"{len(dataset.tasks())} tasks, {parameters['trainable']:,} of {parameters['all']:,} parameters "
+        f"train, on {training.device}"
+    )
+    if dataset.dropped:
+        say(f"{dataset.dropped} entries are longer than {limit} tokens and are left out")
+    if last:
+        say(f"going on from step {step}")
+
+    callbacks: list[Any] = [LogToFile(run), Progress()]
+    diary = None
+    if is_main():
+        run.cut_log(step)
+        seeds = {"seed": training.seed, "data_seed": training.data_seed}
+        more = {
+            "parameters": parameters,
+            "dropped_too_long": dataset.dropped,
+            "image_backend": adapter.image_backend,
+        }
+        machine = provenance.machine(training.device)
+        diary = provenance.Diary(run, facts | seeds | more | {"machine": machine}, argv=arguments, step=step)
+        callbacks.append(KeepDiary(diary))
+    training.output_dir = str(run.checkpoints)
+    trainer = HarnessTrainer(
+        model=model,
+        args=training,
+        train_dataset=dataset,
+        eval_dataset=held_out,
+        data_collator=Collator(adapter),
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    fit(trainer, last)
+    save(trainer, run, adapter)
+    if diary is not None:
+        diary.note(trainer.state.global_step, finished=True)
+    summarise(run)
+    return run
+
+
+def be_quiet() -> None:
+    """Of what the libraries say, lets through errors only; the user's own lines are `say`'s."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+
+def use_threads(threads: int) -> None:
+    """Sets torch's CPU threads; 0 shares the usable cores among this machine's processes. (accelerate sets
+    OMP_NUM_THREADS=1 even when it starts a single process, which would leave the other cores idle.)"""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def take_budget(settings: Settings, mixture: Mixture) -> None:
+    """A mixture to be compared at equal steps says how many entries to train on; the user's word wins."""
+    budget = (mixture.meta.get("budget") or {}).get("train_entries")
+    if budget and not {"max_steps", "num_train_epochs"} & settings.chosen:
+        training = settings.training
+        per_step = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
+        training.max_steps = math.ceil(budget / per_step)
+
+
+def resume_point(run: RunFolder) -> Path | None:
+    """The checkpoint to go on from; torn ones are deleted."""
+    if is_main() and run.checkpoints.is_dir() and (torn := checkpoints.discard_torn(run.checkpoints)):
+        say(f"{torn} incomplete checkpoint(s) deleted")
+    return checkpoints.last_whole(run.checkpoints)
+
+
+def longest_input(config: Any) -> int | None:
+    """Positions the language model was made for."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(positions) if positions else None
+
+
+def with_lora(model: Any, adapter: Adapter, arguments: ModelArguments) -> Any:
+    """The model with everything frozen but LoRA on its language model, and on the projector if asked for.
+
+    Raises:
+        UserError: no module matches `--lora_targets`.
+    """
+    targets = arguments.lora_targets or adapter.lora_targets
+    if arguments.train_projector:
+        targets = f"(?:{targets})|(?:{adapter.projector})"
+    config = peft.LoraConfig(
+        r=arguments.lora_r,
+        lora_alpha=arguments.lora_alpha,
+        lora_dropout=arguments.lora_dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"--lora_targets {targets!r}: {' '.join(str(error).split())}") from error
+
+
+def fit(trainer: HarnessTrainer, last: Path | None) -> None:
+    """Trains from the checkpoint `last`, or from the start."""
+    if last is not None:
+        state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json"))
+        if state.global_step >= state.max_steps:  # killed after the last step; train() would add one
+            trainer._load_from_checkpoint(str(last))
+            trainer.state = state
+            return
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+
+
+def save(trainer: HarnessTrainer, run: RunFolder, adapter: Adapter) -> None:
+    """Writes adapter/, which `PeftModel.from_pretrained` reads; whole or not at all."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    # What the user called the model, rather than where it lies on this machine.
+    model.peft_config["default"].base_model_name_or_path = adapter.name
+    if not is_main():
+        return
+    partial = run.path / "adapter.partial"
+    model.save_pretrained(str(partial), safe_serialization=True, save_embedding_layers=False)
+    partial.replace(run.adapter)
+
+
+def summarise(run: RunFolder) -> None:
+    """Prints how it ended, where things are, and what to do next."""
+    lines, wall = run.log(), run.provenance()["wall_seconds"]
+    if lines:
+        end = lines[-1]
+        losses = "  ".join(
+            f"{key.removeprefix('loss_')} {end[key]:.3f}" for key in end if key.startswith("loss_")
+        )
+        say(f"done: {end['step']} steps in {wall:.0f} s, last loss {end['loss']:.4f}\n  by task: {losses}")
+    say(f"  weights: {run.adapter}   log: {run.log_file}\n  next: imax eval {run.path}")
+
+
+def is_main() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def say(text: str) -> None:
+    """To stderr, once for all processes."""
+    if is_main():
+        print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""A short real training on the tiny model, in this process."""
+
+from __future__ import annotations
+
+import json
+
+import peft
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from data_recipes.records import Mixture
+from data_recipes.store import read_mixture
+from data_recipes.tasks import TASKS
+from harness import checkpoints, train
+from harness.config import ModelArguments, parse
+from harness.dataset import Collator, EntryDataset, Images
+from harness.runs import RunFolder
+from harness.trainer import sums_by_task, token_losses
+from model_adapters.registry import load_adapter
+
+STEPS = "--max_steps 5 --logging_steps 2 --save_steps 3 --save_total_limit 1 --threads 1 --seed 7 "
+FLAGS = (STEPS + "--per_device_train_batch_size 4 --gradient_accumulation_steps 2").split()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, mixture_folder):
+    folder = tmp_path_factory.mktemp("runs") / "short"
+    assert train.main(["--recipe", str(mixture_folder), "--output_dir", str(folder), *FLAGS]) == 0
+    return RunFolder(folder)
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    return load_adapter("tiny")
+
+
+def samples_of(mixture_folder, adapter):
+    images = Images(mixture_folder, adapter, megabytes=64)
+    return EntryDataset(read_mixture(mixture_folder), "train", images, adapter)
+
+
+def loss_of(model, batch):
+    batch = {key: value for key, value in batch.items() if key != "task_id"}
+    with torch.no_grad():
+        return model(**batch)
+
+
+def test_the_log_has_a_line_at_every_logging_step_and_checkpoint(run):
+    log = run.log()
+    assert [line["step"] for line in log] == [2, 3, 4, 5]
+    assert set(log[0]) <= {"step", "loss", "learning_rate", "entries_per_second", "tokens_per_second"} | {
+        f"loss_{task}" for task in TASKS
+    }
+    assert log[0]["entries_per_second"] > 0
+    assert log[-1]["tokens_per_second"] > log[-1]["entries_per_second"]
+    assert log[-1]["loss"] < log[0]["loss"] or log[-1]["loss"] < 1
+
+
+def test_the_first_loss_is_that_of_the_untrained_model(tmp_path, mixture_folder, adapter):
+    """One step over the whole split; the oracle scores each sample alone with the model's own loss."""
+    flags = ["--max_steps", "1", "--per_device_train_batch_size", "7", "--gradient_accumulation_steps", "6", "--logging_steps", "1"]
+    folder = tmp_path / "run"
+    assert (
+        train.main(["--recipe", str(mixture_folder), "--output_dir", str(folder), "--threads", "1", *flags])
+        == 0
+    )
+    (line,) = RunFolder(folder).log()
+
+    model = adapter.load_model(dtype=torch.float32).eval()
+    totals = {task: [0.0, 0] for task in TASKS}
+    dataset = samples_of(mixture_folder, adapter)
+    for sample in (dataset[i] for i in range(len(dataset))):
+        batch = Collator(adapter)([sample])
+        count = int((batch["labels"] != -100).sum())
+        total = totals[TASKS[int(sample["task_id"])]]
+        total[0] += loss_of(model, batch).loss.item() * count
+        total[1] += count
+    for task, (total, count) in totals.items():
+        assert line[f"loss_{task}"] == pytest.approx(total / count, abs=2e-5)
+    sums = [sum(column) for column in zip(*totals.values(), strict=True)]
+    assert line["loss"] == pytest.approx(sums[0] / sums[1], abs=2e-5)
+
+
+def test_the_token_losses_are_those_of_the_model(mixture_folder, adapter):
+    dataset = samples_of(mixture_folder, adapter)
+    batch = Collator(adapter)([dataset[i] for i in range(6)])
+    outputs = loss_of(adapter.load_model(dtype=torch.float32).eval(), batch)
+    losses, row = token_losses(outputs.logits, batch["labels"])
+    assert losses.mean().item() == pytest.approx(outputs.loss.item(), abs=1e-5)
+    assert torch.bincount(row, minlength=6).tolist() == (batch["labels"] != -100).sum(1).tolist()
+    sums = sums_by_task(losses, batch["task_id"][row])
+    assert sums[:, 0].sum().item() == pytest.approx(losses.sum().item(), rel=1e-5)
+
+
+def test_the_adapter_reloads_with_plain_peft(run, adapter):
+    model = adapter.load_model(dtype=torch.float32)
+    loaded = peft.PeftModel.from_pretrained(model, run.adapter)
+    weights = load_file(run.adapter / "adapter_model.safetensors")
+    assert any("multi_modal_projector" in name for name in weights)
+    assert not any("vision_tower" in name for name in weights)
+    saved = {name.replace(".weight", ".default.weight"): value for name, value in weights.items()}
+    state = loaded.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in saved.items())
+    assert any(value.abs().sum() > 0 for name, value in saved.items() if "lora_B" in name)
+    assert json.loads((run.adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+
+
+def test_the_run_folder_says_what_it_is(run, mixture_folder):
+    settings, meta = yaml.safe_load(run.settings_file.read_text()), read_mixture(mixture_folder).meta
+    assert settings["mixture"] == str(mixture_folder)
+    assert settings["mixture_hash"] == meta["mixture_hash"]
+    assert (settings["model"], settings["seed"], settings["max_steps"]) == ("tiny", 7, 5)
+    assert settings["learning_rate"] == pytest.approx(2e-3)
+    facts = run.provenance()
+    assert facts["parameters"]["trainable"] < 0.1 * facts["parameters"]["all"]
+    assert len(facts["model_hash"]) == 64
+    assert facts["finished"]
+    assert run.finished()
+
+
+def test_checkpoints_are_sealed_and_rotated(run):
+    assert [path.name for path in run.checkpoints.iterdir()] == ["checkpoint-5"]
+    assert checkpoints.is_whole(run.checkpoints / "checkpoint-5")
+
+
+def test_killed_between_the_last_step_and_the_end(run, mixture_folder, capfd):
+    """All steps done, adapter/ not yet written: the command writes it, without training another step."""
+    before = load_file(run.adapter / "adapter_model.safetensors")
+    run.provenance_file.unlink()
+    (run.adapter / "adapter_model.safetensors").unlink()
+    (run.adapter / "adapter_config.json").unlink()
+    log = run.log_file.read_text()
+    assert train.main(["--recipe", str(mixture_folder), "--output_dir", str(run.path), *FLAGS]) == 0
+    after = load_file(run.adapter / "adapter_model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert run.log_file.read_text() == log
+    assert train.main(["--recipe", str(mixture_folder), "--output_dir", str(run.path), *FLAGS]) == 0
+    assert "nothing to do" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", "8"], "seed is 7 there, 8 here"),
+        (["--model", "tinny"], "unknown model 'tinny': did you mean 'tiny'?"),
+        (["--recipe", "imaxx"], "unknown recipe 'imaxx': did you mean 'imax'?"),
+        (["--lora_targets", "nothing", "--output_dir", "{tmp}"], "--lora_targets"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(run, mixture_folder, tmp_path, capfd, flags, message):
+    given = [flag.replace("{tmp}", str(tmp_path / "new")) for flag in flags]
+    given = ["--recipe", str(mixture_folder), "--output_dir", str(run.path), *FLAGS, *given]
+    assert train.main(given) == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert message in line
+
+
+def test_a_budget_sets_the_steps_unless_the_user_does():
+    mixture = Mixture((), (), {"budget": {"train_entries": 100}})
+    flags = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"]
+    free, set_by_user = parse(flags), parse([*flags, "--num_train_epochs", "2"])
+    for settings in (free, set_by_user):
+        train.take_budget(settings, mixture)
+    assert free.training.max_steps == 13  # ceil(100 / 8)
+    assert set_by_user.training.max_steps == -1
+
+
+def test_the_vision_tower_is_frozen_and_builds_no_graph(mixture_folder, adapter):
+    model = train.with_lora(
+        adapter.load_model(dtype=torch.float32), adapter, ModelArguments(train_projector=True)
+    )
+    seen = []
+    model.get_submodule("base_model.model.model.vision_tower").register_forward_hook(
+        lambda module, inputs, outputs: seen.append(outputs.last_hidden_state.requires_grad)
+    )
+    dataset = samples_of(mixture_folder, adapter)
+    batch = Collator(adapter)([dataset[0]])
+    batch.pop("task_id")
+    model(**batch).loss.backward()
+    assert seen == [False]
+    trained = [name for name, p in model.named_parameters() if p.grad is not None]
+    assert trained
+    assert all("lora_" in name and "vision_tower" not in name for name in trained)
