@@ -44,7 +44,7 @@ class _Need:
     exact_images: bool  # else the total is exact, and more images are taken where theirs do not reach it
     first: int  # the next patient to read
     found: list[Delivered] = field(default_factory=list)
-    rounds: int = 0
+    asked: int = 0  # images asked for so far
     idle: int = 0  # rounds in a row that brought nothing
 
     def reach(self, found: Sequence[Delivered]) -> int:
@@ -53,7 +53,8 @@ class _Need:
     def missing(self) -> int:
         """Number of images to read next; 0 when what was found is enough."""
         if len(self.found) < self.images:
-            return self.images - len(self.found)
+            # Only some images have the task: ask for as many more as that takes.
+            return math.ceil((self.images - len(self.found)) * max(1, self.asked) / max(1, len(self.found)))
         short = self.total - self.reach(self.found)
         if short <= 0 or self.exact_images:
             return 0
@@ -159,9 +160,9 @@ def _fill(needs: Mapping[str, _Need], recipe: Decentralised, folder: Path, progr
 def _jobs(task: str, number: int, need: _Need, recipe: Decentralised) -> list[Job]:
     given = recipe.sources[task]
     module = source(given.source)
-    need.rounds += 1
-    if reads_files(given.source) and need.rounds > 1:
+    if reads_files(given.source) and need.asked:
         return []  # the first round read all there is
+    need.asked += number
     units = module.units(given.options, seed=recipe.seed, images=number, first=need.first)
     need.first += len(units)
     pixels = given.options.get("pixels", "copy") if reads_files(given.source) else "copy"

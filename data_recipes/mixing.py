@@ -184,8 +184,7 @@ def _draw_pairs(
 
 
 def _enlarge(chosen: Sequence[Pair], sizes: Mapping[Pair, int], total: int) -> list[Pair]:
-    """Swaps chosen pairs for others with more candidates until there are `total` candidates, or no swap
-    helps.
+    """Swaps chosen pairs for larger ones until there are `total` candidates, or no swap helps.
 
     Rarely needed, where a mixture is small or dense. The sets of pairs with one for each image are the
     bases of a matroid, so that where no single swap helps, no choice of as many pairs holds more.

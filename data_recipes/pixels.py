@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -21,7 +22,10 @@ def inside(root: Path, relative: str) -> Path:
     if not relative or "\0" in relative:
         raise ValueError(f"{relative!r} is not a file name")
     base = root.resolve()
-    path = (base / relative).resolve()
+    try:
+        path = (base / relative).resolve()
+    except (OSError, RuntimeError):  # links in a circle, until Python 3.13
+        raise ValueError(f"image {relative!r} cannot be followed") from None
     if Path(relative).is_absolute() or not path.is_relative_to(base):
         raise ValueError(
             f"image {relative!r} lies outside the folder: name it relative to the folder, without '..'"
@@ -29,16 +33,18 @@ def inside(root: Path, relative: str) -> Path:
     return path
 
 
-def looks_whole(path: Path) -> bool:
-    """Whether the file is there and, for a PNG, ends as a PNG ends. Cheap: nothing is decoded."""
+def fault(path: Path) -> str:
+    """What is wrong with an image file at first sight, or "". Cheap: of a PNG only the end is read."""
     try:
         with path.open("rb") as file:
             if path.suffix.lower() != ".png":
-                return bool(file.read(1))
-            file.seek(-len(_PNG_TRAILER), 2)
-            return file.read() == _PNG_TRAILER
-    except OSError:
-        return False
+                return "" if file.read(1) else "is empty"
+            file.seek(-len(_PNG_TRAILER), os.SEEK_END)
+            return "" if file.read() == _PNG_TRAILER else "is truncated"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError:  # shorter than a trailer, a folder, a name too long, no permission
+        return "is truncated or cannot be read"
 
 
 def decode(path: Path) -> PIL.Image.Image:

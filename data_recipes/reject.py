@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_recipes.errors import unknown
-from data_recipes.pixels import inside, looks_whole
+from data_recipes.pixels import fault, inside
 from data_recipes.records import BOX_SLOT, SPLITS, Box, Entry, Image
 from data_recipes.tables import NumberedRow
 from data_recipes.tasks import TASKS, task
@@ -74,10 +74,8 @@ def image_from_row(row: Any, root: Path) -> Image:
     path = text(row, "path", empty=True)
     if path:
         file = inside(root, path)
-        if not file.is_file():
-            raise ValueError(f"image file {path} is missing")
-        if not looks_whole(file):
-            raise ValueError(f"image file {path} is truncated")
+        if found := fault(file):
+            raise ValueError(f"image file {path} {found}")
     return Image(
         image_id=text(row, "image_id"),
         patient_id=text(row, "patient_id"),
@@ -131,13 +129,17 @@ def text(row: Any, key: str, *, empty: bool = False) -> str:
         raise ValueError(f"{key} is {value!r} ({_kind(value)}), expected text")
     if not empty and not value.strip():
         raise ValueError(f"{key} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{key} holds half a character ({value!r})") from None
     return value
 
 
 def positive(row: Any, key: str) -> int:
     """The whole number above 0 under `key`. Raises ValueError when it is none."""
     value = _value(row, key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
         raise ValueError(f"{key} is {value!r} ({_kind(value)}), expected a whole number above 0")
     return value
 
@@ -154,7 +156,10 @@ def boxes(row: Any) -> tuple[Box, ...]:
         )
         if not numbers or len(box) != 4:
             raise ValueError(f"box {box!r} is not four numbers [x1, y1, x2, y2]")
-        found.append(Box(*map(float, box)))
+        try:
+            found.append(Box(*map(float, box)))
+        except OverflowError:
+            raise ValueError(f"a box leaves the image: {str(box)[:60]}...") from None
     return tuple(found)
 
 

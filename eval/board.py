@@ -19,12 +19,18 @@ COLOURS = ("#ea580c", "#2563eb", "#9333ea", "#0891b2", "#be123c", "#a16207")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A run's headline on one task beside its best trivial baseline (None where there is none)."""
+class Interval:
+    """A score with its 95 % interval."""
 
     value: float
     ci_low: float
     ci_high: float
+
+
+@dataclass(frozen=True)
+class Cell(Interval):
+    """A run's headline on one task beside its best trivial baseline (None where there is none)."""
+
     n: int
     unparsed: int
     baseline: float | None
@@ -36,22 +42,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Average:
-    value: float
-    ci_low: float
-    ci_high: float
-
-
-@dataclass(frozen=True)
 class Standing:
-    """A run in the ranking. `rows` are the lines of its `predictions.jsonl`, `answers` are those read (None when its
-    mixture is not at hand)."""
+    """A run in the ranking. `rows` are the lines of its `predictions.jsonl`, `answers` are what they say (None
+    when its mixture is not at hand)."""
 
     name: str
     folder: Path
     scores: Mapping[str, Any]
     cells: Mapping[str, Cell]
-    average: Average
+    average: Interval
     colour: str
     rows: Mapping[str, Mapping[str, Any]]
     answers: Sequence[Answer] | None
@@ -94,7 +93,7 @@ class Section:
 
 
 def sections(folders: Sequence[Path]) -> list[Section]:
-    """Reads scored runs; runs with different test sets get sections of their own, in the order given.
+    """Scored runs by test set; runs with different test sets get sections of their own, in the order given.
 
     Raises:
         UserError: a folder holds no scores, or they are broken.
@@ -125,13 +124,13 @@ def _section(members: Sequence[tuple[str, Path, dict[str, Any], str]], *, severa
         answers = answers_from_rows(pairs, rows) if pairs and rows else None
         again = score(answers, resamples=first["interval"]["resamples"]) if answers else None
         cells = {task: _cell(scores, task) for task in tasks}
-        average = Average(*(scores["multi_task_average"][key] for key in ("value", "ci_low", "ci_high")))
+        average = Interval(*(scores["multi_task_average"][key] for key in ("value", "ci_low", "ci_high")))
         standings.append(Standing(name, folder, scores, cells, average, colour, rows, answers, again))
     reference = standings[0]
     comparisons = [_compare(s, reference) for s in standings[1:] if s.recomputed and reference.recomputed]
     apart = (
-        f"Test set {first['test_hash'][:12]}: these runs answered other questions than those of the other sections, "
-        "so they are ranked apart."
+        f"Test set {first['test_hash'][:12]}: these runs did not answer the questions of the other sections "
+        "and are ranked apart."
     )
     return Section(
         title=f"{first.get('mixture_name')}, {first.get('split')} split: {first.get('entries')} entries, "

@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-from peft import PeftModel
-from transformers import PreTrainedModel
+from typing import Any
 
 from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
@@ -20,7 +16,7 @@ from data_recipes.store import read_mixture
 from data_recipes.tables import write_text
 from eval.answers import Answer, known
 from eval.baselines import baselines, best
-from eval.generate import Pair, blind_pairs, fingerprint, predict, token_limits
+from eval.generate import Pair, blind_pairs, fingerprint, load_model, predict, token_limits
 from eval.predictions import (
     BoxNotation,
     CanonicalBoxes,
@@ -184,28 +180,6 @@ def trained_on(run: Run, *, progress: bool = True) -> Path:
             f"{run.folder}: its mixture {run.mixture} is gone, and recipe {run.recipe} now gives another"
         )
     return folder
-
-
-def load_model(adapter: Adapter, adapter_folder: Path | None) -> PreTrainedModel:
-    """The model ready to generate: the base, with the run's LoRA weights merged in; float32 on a CPU, else
-    bfloat16.
-
-    Raises:
-        UserError: the weights are missing or unusable.
-    """
-    on_gpu = torch.cuda.is_available()
-    model = adapter.load_model(dtype=torch.bfloat16 if on_gpu else torch.float32)
-    if adapter_folder is not None:
-        if not (adapter_folder / "adapter_config.json").is_file():
-            raise UserError(
-                f"{adapter_folder} holds no trained adapter: did the run end? `imax train` goes on with it"
-            )
-        try:
-            merged = PeftModel.from_pretrained(model, adapter_folder).merge_and_unload()
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise UserError(f"{adapter_folder}: can't load: {str(error).splitlines()[0]}") from error
-        model = cast(PreTrainedModel, merged)
-    return cast(PreTrainedModel, model.to("cuda" if on_gpu else "cpu").eval())
 
 
 def _generate(

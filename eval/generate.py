@@ -12,12 +12,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 import PIL.Image
 import torch
+from peft import PeftModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PreTrainedModel
 
+from data_recipes.errors import UserError
 from data_recipes.records import Entry, Image, Mixture, fill_slots
 from data_recipes.store import open_image
 from data_recipes.tasks import TASKS
@@ -27,6 +30,28 @@ from model_adapters.base import Adapter
 
 Pair = tuple[Image, Entry]
 GREY = 128
+
+
+def load_model(adapter: Adapter, adapter_folder: Path | None) -> PreTrainedModel:
+    """The model ready to generate: the base, with the run's LoRA weights merged in; float32 on a CPU, else
+    bfloat16.
+
+    Raises:
+        UserError: the weights are missing or unusable.
+    """
+    on_gpu = torch.cuda.is_available()
+    model = adapter.load_model(dtype=torch.bfloat16 if on_gpu else torch.float32)
+    if adapter_folder is not None:
+        if not (adapter_folder / "adapter_config.json").is_file():
+            raise UserError(
+                f"{adapter_folder} holds no trained adapter: did the run end? `imax train` goes on with it"
+            )
+        try:
+            merged = PeftModel.from_pretrained(model, adapter_folder).merge_and_unload()
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise UserError(f"{adapter_folder}: can't load: {str(error).splitlines()[0]}") from error
+        model = cast(PreTrainedModel, merged)
+    return cast(PreTrainedModel, model.to("cuda" if on_gpu else "cpu").eval())
 
 
 def predict(

@@ -1,4 +1,4 @@
-"""`imax leaderboard`: scored runs -> leaderboard.md, leaderboard.json and one page, index.html. Needs no model."""
+"""`imax leaderboard`: scored runs -> leaderboard.md, leaderboard.json and index.html. Needs no model."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def markdown(found: Sequence[Section]) -> str:
             lines.append(f"| {_cell(run.name)} | " + " | ".join(cells) + " |")
         lines += [
             "",
-            "✓: the lower end of the 95 % interval (resampled by patient) is above the best trivial baseline.",
+            "✓: the lower end of the 95 % interval (by patient) is above the best trivial baseline.",
             "",
         ]
         lines += [f"- {_cell(line)}" for line in section.verdicts] + [""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data_recipes.page import data_uri
-from eval.board import Comparison, Section, Standing
+from eval.board import Comparison, Interval, Section, Standing
 from eval.scores import AVERAGE
 
 _STYLE = {
@@ -40,7 +40,7 @@ def scores(section: Section) -> str:
         axes = figure.add_subplot()
         for i, run in enumerate(runs):
             x = places - 0.4 + (i + 0.5) * width
-            found = [*(run.cells[task] for task in tasks), run.average]
+            found: list[Interval] = [*(run.cells[task] for task in tasks), run.average]
             values = [cell.value for cell in found]
             # An interval may miss its value by a rounding.
             errors = [
@@ -119,7 +119,7 @@ def losses(runs: Sequence[Standing], tasks: Sequence[str]) -> str | None:
     return _uri(figure)
 
 
-def _log(path: Path) -> list[Mapping[str, Any]]:
+def _log(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []

@@ -1,60 +1,67 @@
-"""Tables for the terminal."""
+"""Tables for the terminal, 80 columns wide."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from eval.board import Section
 
+_MARK = "✓ the lower end of the interval is above the best trivial baseline"
+
 
 def score_table(scores: Mapping[str, Any]) -> Table:
     """Headlines of a `scores.json` beside their best baselines."""
-    table = Table(
-        title=f"{scores['model']} on {scores['mixture_name']} ({scores['split']})", title_justify="left"
-    )
+    table = _table(f"{scores['model']} on {scores['mixture_name']}, {scores['split']} split")
     for name in ("task", "headline"):
-        table.add_column(name)
-    for name in ("score", "95 % interval", "best baseline", "unread", "n"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("score [95 %]", justify="right", no_wrap=True)
+    table.add_column("best baseline", no_wrap=True)
+    for name in ("unread", "n"):
         table.add_column(name, justify="right")
-    table.add_column("beats it")
     for task, scored in scores["tasks"].items():
         estimate = scored["metrics"][scored["headline"]]
         baseline = scores["baselines"].get(task)
-        ahead = baseline is not None and estimate["ci_low"] > baseline["value"]
-        table.add_row(
-            task,
-            scored["headline"],
-            f"{estimate['value']:.1f}",
-            f"{estimate['ci_low']:.1f} to {estimate['ci_high']:.1f}",
-            Text(f"{baseline['value']:.1f} {baseline['best']}" if baseline else "none"),
-            str(scored["unparsed"]),
-            str(scored["n"]),
-            "yes" if ahead else "no" if baseline else "-",
-        )
-    average = scores["multi_task_average"]
-    interval = f"{average['ci_low']:.1f} to {average['ci_high']:.1f}"
+        beside = Text("none")
+        if baseline:
+            ahead = estimate["ci_low"] > baseline["value"]
+            beside = Text(f"{'✓' if ahead else '✗'} {baseline['value']:4.1f} {baseline['best']}")
+        unparsed, n = str(scored["unparsed"]), str(scored["n"])
+        table.add_row(task, scored["headline"], _interval(estimate), beside, unparsed, n)
     table.add_section()
-    table.add_row("average", "", f"{average['value']:.1f}", interval, "", "", "", "", style="bold")
+    table.add_row("average", "", _interval(scores["multi_task_average"]), style="bold")
     return table
 
 
 def board_table(section: Section) -> Table:
     """The ranking of one test set."""
-    table = Table(title=section.title, title_justify="left")
-    table.add_column("run")
-    table.add_column("average", justify="right")
+    table = _table(section.title)
+    table.add_column("run", no_wrap=True)
+    table.add_column("avg", justify="right")
     for task in section.tasks:
-        table.add_column(task, justify="right")
+        table.add_column(task if len(task) <= 8 else f"{task[:6]}.", justify="right", no_wrap=True)
     for standing in section.standings:
         cells = [standing.cells[task] for task in section.tasks]
-        table.add_row(
-            Text(standing.name),
-            f"{standing.average.value:.1f}",
-            *(f"{cell.value:.1f}{'*' if cell.beats_baseline else ''}" for cell in cells),
-        )
-    table.caption = "* the lower end of the 95 % interval is above the best trivial baseline"
+        marked = [f"{'✓ ' if cell.beats_baseline else ''}{cell.value:.1f}" for cell in cells]
+        table.add_row(Text(standing.name), f"{standing.average.value:.1f}", *marked)
     return table
+
+
+def _table(title: str) -> Table:
+    text = Text(title, style="bold")
+    return Table(
+        title=text,
+        title_justify="left",
+        caption=_MARK,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+
+
+def _interval(estimate: Mapping[str, Any]) -> Text:
+    return Text(f"{estimate['value']:.1f} [{estimate['ci_low']:4.1f}, {estimate['ci_high']:4.1f}]")

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,8 +119,9 @@ def presets(model: str, recipe: str) -> dict[str, Any]:
     device: dict[str, Any] = {"dataloader_pin_memory": gpu}
     if gpu:
         device |= {"bf16": torch.cuda.is_bf16_supported(), "dataloader_num_workers": 2}
-    elif torch.distributed.is_torchelastic_launched():
-        device["ddp_backend"] = "gloo"
+    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Several processes without a GPU find each other only so; else each would train alone.
+        device |= {"ddp_backend": "gloo", "use_cpu": not os.environ.get("ACCELERATE_USE_DEEPSPEED")}
     name = re.sub(r"\.ya?ml$", "", Path(recipe).name) or "mixture"
     return _COMMON | (_TINY if model == "tiny" else _REAL) | device | {"output_dir": f"runs/{name}"}
 
@@ -135,7 +137,8 @@ class Settings(NamedTuple):
 
 class _Parser(HfArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> NoReturn:
-        raise UserError(message.removeprefix("argument "))
+        # "argument --lora_r/--lora-r: invalid ..." names the flag twice
+        raise UserError(re.sub(r"^argument (--\w+)[^:]*", r"\1", " ".join(message.split())))
 
 
 _UNSET: Any = object()
@@ -228,7 +231,7 @@ def _yaml_arguments(path: Path) -> list[str]:
         raise UserError("needs lines of the form 'flag: value'")
     known, arguments = flags(), []
     for key, value in content.items():
-        if key in FACTS or value is None:
+        if key in FACTS or value is None or value == []:
             continue
         if key not in known:
             raise _unknown_key(str(key), known)

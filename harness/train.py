@@ -18,15 +18,13 @@ if not __package__:  # run as a script: Python has put harness/ on the path, whe
     _here = Path(__file__).resolve().parent
     sys.path[:] = [str(_here.parent), *(path for path in sys.path if Path(path or ".").resolve() != _here)]
 
-import logging
 import math
+import re
+import shutil
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-logging.getLogger("bitsandbytes").setLevel(
-    logging.ERROR
-)  # it warns, while peft imports it, of kernels unused here
 import peft
 import torch
 import transformers
@@ -194,6 +192,11 @@ def with_lora(model: Any, adapter: Adapter, arguments: ModelArguments) -> Any:
         UserError: no module matches `--lora_targets`.
     """
     targets = arguments.lora_targets or adapter.lora_targets
+    if not any(re.fullmatch(targets, name) for name, _ in model.named_modules()):
+        raise UserError(
+            f"--lora_targets {targets!r} matches no module: it must match whole names, such as "
+            f"{adapter.lora_targets!r}"
+        )
     if arguments.train_projector:
         targets = f"(?:{targets})|(?:{adapter.projector})"
     config = peft.LoraConfig(
@@ -228,6 +231,8 @@ def save(trainer: HarnessTrainer, run: RunFolder, adapter: Adapter) -> None:
     if not is_main():
         return
     partial = run.path / "adapter.partial"
+    for old in (partial, run.adapter):  # of a run killed right here
+        shutil.rmtree(old, ignore_errors=True)
     model.save_pretrained(str(partial), safe_serialization=True, save_embedding_layers=False)
     partial.replace(run.adapter)
 

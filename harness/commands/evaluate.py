@@ -26,7 +26,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     output_dir: Annotated[
         Path | None,
-        typer.Option(help="Where results go; the run folder, or RUN/eval-... if it is not its own test."),
+        typer.Option(
+            "--output_dir", help="Where results go (RUN, or RUN/eval-... for any other evaluation)."
+        ),
     ] = None,
     base: Annotated[
         bool, typer.Option("--base", help="Score the base model, without the run's adapter.")
@@ -34,7 +36,7 @@ def evaluate(
     blind: Annotated[
         bool, typer.Option(help="Score the model on plain grey images too, as a baseline.")
     ] = True,
-    batch_size: Annotated[int, typer.Option(min=1, help="Entries generated at a time.")] = 64,
+    batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Entries generated at a time.")] = 64,
     limit: Annotated[int | None, typer.Option(min=1, help="Score this many images only.")] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap over patients.")] = 2000,
 ) -> None:
@@ -69,7 +71,9 @@ def leaderboard(
     runs: Annotated[
         list[Path], typer.Argument(help="Run folders (or folders of other evaluations) with scores.")
     ],
-    output_dir: Annotated[Path, typer.Option(help="Where the page and the tables go.")] = Path("leaderboard"),
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where page and tables go.")] = Path(
+        "leaderboard"
+    ),
 ) -> None:
     """Compare scored runs: a table, leaderboard.md, leaderboard.json and index.html."""
     from eval import leaderboard as board

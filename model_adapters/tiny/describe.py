@@ -1,9 +1,10 @@
 """Descriptions: what `tiny` is pretrained on. A scene as short listings of `key = value` pairs.
 
 No task of the project uses this format: a header `listing: <kind>; <keys>` asks, `key = value; ...` answers.
-Together the kinds speak of everything a scene holds (ratios, grade, view, presence and absence by side, sizes,
-zones, counts, boxes, what a region holds, what is larger), so that fine-tuning needs to teach new formats, not
-new sight.
+Together the kinds speak of everything a scene holds (ratios, grade, view, presence and absence by side,
+sizes, zones, counts, boxes, what a region holds, what is larger), so that fine-tuning needs to teach new
+formats, not new sight.
+"""
 
 from __future__ import annotations
 

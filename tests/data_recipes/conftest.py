@@ -9,8 +9,7 @@ import pytest
 
 from data_recipes.sources import SOURCES
 
-FAKE = '''
-"""A source of flat 8 x 8 images; each patient has one image and candidates for all seven tasks."""
+FAKE = """
 import numpy as np
 from data_recipes.records import Box, Entry, Image
 from data_recipes.sources import Sample
@@ -34,17 +33,18 @@ def read(unit):
         said.append(("reg", "phrase", f"What is in {{box}} ({n})?", f"thing {n}", (box,)))
     for n in range(9):
         said.append(("vqa", ("presence", "count", "side")[n % 3], f"Question {n}?", "yes", ()))
+    name = image.image_id
     entries = tuple(
-        Entry(f"{image.image_id}/{task}/{n}", image.image_id, task, prompt, target, boxes, f"fake/{task}/{kind}")
+        Entry(f"{name}/{task}/{n}", name, task, prompt, target, boxes, f"fake/{task}/{kind}")
         for n, (task, kind, prompt, target, boxes) in enumerate(said)
     )
     return [Sample(image, np.full((8, 8), (shade * 40 + patient) % 256, np.uint8), entries)]
-'''
+"""
 
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Registers source `fake`, in a module that fresh processes find as well, and gives a cache of its own."""
+    """Registers source `fake`, in a module that fresh processes find too, and gives a cache of its own."""
     folder = tmp_path / "modules"
     folder.mkdir()
     (folder / "fake_source_of_tests.py").write_text(textwrap.dedent(FAKE))

@@ -44,7 +44,7 @@ def candidates(draw, tasks=TASKS, images=12):
 
 
 def most(offered, number):
-    """The most candidates that `number` pairs, one for each image at least, can hold: by trying all choices."""
+    """The most candidates that `number` pairs, one for each image at least, can hold, by trying all."""
     sizes = [(image, len(group)) for image, entries in offered.items() for group in by_task(entries).values()]
     legal = (c for c in itertools.combinations(sizes, number) if {image for image, _ in c} == set(offered))
     return max(sum(size for _, size in choice) for choice in legal)

@@ -1,4 +1,4 @@
-"""From recipe to mixture: densities, matching, determinism, the cache, and clear errors for mistakes in a recipe."""
+"""From recipe to mixture: densities, matching, determinism, the cache, and clear errors for mistakes."""
 
 from __future__ import annotations
 
@@ -207,20 +207,23 @@ def test_statistics(fake):
     assert all(apart[a][b] == 0 for a in TASKS for b in TASKS if a != b)
 
 
+SPREAD = "style: decentralised\nmatch: {to: imax}\nsources: {}\n"
 MISTAKES = {
     "unknown key 'imagess': did you mean 'images'": "source: phantom\nimagess: {train: 1}",
     "unknown key 'images.trian': did you mean 'images.train'": "source: phantom\nimages: {trian: 1}",
-    "unknown key 'sources.vqa.sorce': did you mean 'sources.vqa.source'": "style: decentralised\nmatch: {to: imax}\nsources: {vqa: {source: fake, sorce: x}}",
-    "match.changes.images": "style: decentralised\nmatch: {to: imax}\nsources: {}\nimages: {train: 1}",
+    "unknown key 'sources.vqa.sorce': did you mean 'sources.vqa.source'": SPREAD.replace(
+        "{}", "{vqa: {source: fake, sorce: x}}"
+    ),
+    "match.changes.images": SPREAD + "images: {train: 1}",
     "unknown source 'phantomm': did you mean 'phantom'": "source: phantomm",
     "unknown task 'vqaa': did you mean 'vqa'": "source: phantom\ntask_weights: {vqaa: 1}",
-    "unknown match.by 'entry': did you mean 'entries'": "style: decentralised\nmatch: {to: imax, by: entry}\nsources: {}",
+    "unknown match.by 'entry': did you mean 'entries'": SPREAD.replace("imax", "imax, by: entry"),
     "unknown style 'decentralized': did you mean 'decentralised'": "style: decentralized\nsource: phantom",
     "write 1.0e-4": "source: phantom\ntask_weights: {vqa: 1e-4}",
     "seed is True": "source: phantom\nseed: yes",
     "quotes for text": "name: on\nsource: phantom",
     "images.train is 0": "source: phantom\nimages: {train: 0}",
-    "entries_per_image must be at least": "source: phantom\ndensity: {tasks_per_image: 3, entries_per_image: 2}",
+    "entries_per_image must be at least": "source: x\ndensity: {tasks_per_image: 3, entries_per_image: 2}",
     "must sum to 1": "source: phantom\nsplit_fractions: {train: 0.5, validation: 0.1, test: 0.1}",
     "keys and values": "source: phantom\ndensity: 3",
     "key source is missing": "seed: 1",
@@ -264,7 +267,7 @@ def test_a_task_without_source(fake, tmp_path):
     home = mixture_folder("imax", SMALL, progress=False)
     file = tmp_path / "mine.yaml"
     file.write_text(
-        f"style: decentralised\nmatch: {{to: {home}}}\nsources: {{vqa: {{source: fake}}}}\nfirst_patient: 9000"
+        f"style: decentralised\nmatch: {{to: {home}}}\nsources: {{vqa: {{source: fake}}}}\nfirst_patient: 900"
     )
     with pytest.raises(UserError, match="no source for task calculation, findings"):
         mixture_folder(str(file), progress=False)

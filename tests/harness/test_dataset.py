@@ -31,10 +31,9 @@ def test_a_split_and_its_tasks(mixture_folder, adapter):
     sample = some[0]
     assert TASKS[int(sample["task_id"])] in ("rec", "vqa")
     assert sample["input_ids"].shape == sample["labels"].shape
+    images = Images(mixture_folder, adapter, megabytes=1)
     with pytest.raises(UserError, match="longer than 3 tokens"):
-        training_split(
-            read_mixture(mixture_folder), Images(mixture_folder, adapter, megabytes=1), adapter, tasks=None, max_length=3
-        )  # fmt: skip
+        training_split(read_mixture(mixture_folder), images, adapter, tasks=None, max_length=3)
 
 
 def test_too_long_is_dropped_and_counted_never_cut(mixture_folder, adapter):

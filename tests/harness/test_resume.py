@@ -90,3 +90,23 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, mixture_folder):
     assert other.returncode == 2
     assert "learning_rate is 0.002 there, 0.5 here" in said
     assert yaml.safe_load((broken / "run.yaml").read_text())["learning_rate"] == 0.002
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path, mixture_folder):
+    """The same entries in each step, shared out: the same loss, in total and for each task."""
+    flags = "--max_steps 4 --logging_steps 1 --lora_dropout 0 --threads 1 --per_device_train_batch_size 4"
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    for name, launcher, accumulate in (("one", [], "2"), ("two", torchrun, "1")):
+        command = [
+            sys.executable,
+            *launcher,
+            str(ROOT / "harness" / "train.py"),
+            "--recipe",
+            str(mixture_folder),
+        ]
+        command += ["--output_dir", str(tmp_path / name), "--gradient_accumulation_steps", accumulate]
+        done = subprocess.run([*command, *flags.split()], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    for one, two in zip(*(without_rates(lines(tmp_path / name)) for name in ("one", "two")), strict=True):
+        assert two == pytest.approx(one, abs=1e-4)

@@ -55,17 +55,15 @@ def test_the_log_has_a_line_at_every_logging_step_and_checkpoint(run):
     }
     assert log[0]["entries_per_second"] > 0
     assert log[-1]["tokens_per_second"] > log[-1]["entries_per_second"]
-    assert log[-1]["loss"] < log[0]["loss"] or log[-1]["loss"] < 1
+    assert log[-1]["loss"] < log[0]["loss"]
 
 
 def test_the_first_loss_is_that_of_the_untrained_model(tmp_path, mixture_folder, adapter):
     """One step over the whole split; the oracle scores each sample alone with the model's own loss."""
-    flags = ["--max_steps", "1", "--per_device_train_batch_size", "7", "--gradient_accumulation_steps", "6", "--logging_steps", "1"]
+    flags = "--max_steps 1 --logging_steps 1 --threads 1 "
+    flags += "--per_device_train_batch_size 7 --gradient_accumulation_steps 6"
     folder = tmp_path / "run"
-    assert (
-        train.main(["--recipe", str(mixture_folder), "--output_dir", str(folder), "--threads", "1", *flags])
-        == 0
-    )
+    assert train.main(["--recipe", str(mixture_folder), "--output_dir", str(folder), *flags.split()]) == 0
     (line,) = RunFolder(folder).log()
 
     model = adapter.load_model(dtype=torch.float32).eval()
@@ -146,7 +144,10 @@ def test_killed_between_the_last_step_and_the_end(run, mixture_folder, capfd):
         (["--seed", "8"], "seed is 7 there, 8 here"),
         (["--model", "tinny"], "unknown model 'tinny': did you mean 'tiny'?"),
         (["--recipe", "imaxx"], "unknown recipe 'imaxx': did you mean 'imax'?"),
-        (["--lora_targets", "nothing", "--output_dir", "{tmp}"], "--lora_targets"),
+        (
+            ["--lora_targets", "nothing", "--output_dir", "{tmp}"],
+            "--lora_targets 'nothing' matches no module",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(run, mixture_folder, tmp_path, capfd, flags, message):

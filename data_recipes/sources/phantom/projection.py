@@ -1,8 +1,8 @@
 """Rays through shapes: every shape gives, at each pixel, an interval of depth along the ray.
 
-Lengths are centimetres. x runs to the right of the image (the patient's left), y down, z from back to front;
-the origin is the centre of the thorax. For the divergent beam, each structure is magnified as its centre's depth
-demands; rays then stay parallel to z, and intervals are closed forms.
+Lengths are centimetres; x runs to the right of the image (the patient's left), y down, z from back to front,
+from the centre of the thorax. For the divergent beam, each structure is magnified by the depth of its centre;
+rays then stay parallel to z, and intervals are closed forms.
 """
 
 from __future__ import annotations
