@@ -53,8 +53,9 @@ class _Need:
     def missing(self) -> int:
         """Number of images to read next; 0 when what was found is enough."""
         if len(self.found) < self.images:
-            # Only some images have the task: ask for as many more as that takes.
-            return math.ceil((self.images - len(self.found)) * max(1, self.asked) / max(1, len(self.found)))
+            # Only some images have the task: ask for as many more as that takes, within reason.
+            rate = max(0.25, len(self.found) / self.asked) if self.asked else 1.0
+            return math.ceil((self.images - len(self.found)) / rate)
         short = self.total - self.reach(self.found)
         if short <= 0 or self.exact_images:
             return 0

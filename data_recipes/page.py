@@ -1,8 +1,8 @@
 """The one builder of HTML pages: a single self-contained file, everything in it escaped.
 
 Templates lie in `templates/`, extend `base.html` and are rendered with autoescape always on: text from data
-cannot become markup. Pictures go in as data URIs. The page's content policy forbids scripts and requests, so it
-opens from disk, offline, and nothing in it can call out.
+cannot become markup. Pictures go in as data URIs. The page's content policy forbids scripts and requests, so
+it opens from disk, offline, and nothing in it can call out.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ class Cell(Interval):
 
 @dataclass(frozen=True)
 class Standing:
-    """A run in the ranking. `rows` are the lines of its `predictions.jsonl`, `answers` are what they say (None
-    when its mixture is not at hand)."""
+    """A run in the ranking. `rows` are the lines of its `predictions.jsonl`, `answers` what they say: None when
+    its mixture is not at hand."""
 
     name: str
     folder: Path

@@ -17,12 +17,13 @@ _MARK = "✓ the lower end of the interval is above the best trivial baseline"
 def score_table(scores: Mapping[str, Any]) -> Table:
     """Headlines of a `scores.json` beside their best baselines."""
     table = _table(f"{scores['model']} on {scores['mixture_name']}, {scores['split']} split")
+    # Minimal widths of all but the baseline's name: on a narrow terminal only that is cut.
     for name in ("task", "headline"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("score [95 %]", justify="right", no_wrap=True)
+        table.add_column(name, no_wrap=True, min_width=11)
+    table.add_column("score [95 %]", justify="right", no_wrap=True, min_width=17)
     table.add_column("best baseline", no_wrap=True)
-    for name in ("unread", "n"):
-        table.add_column(name, justify="right")
+    table.add_column("unread", justify="right", no_wrap=True, min_width=6)
+    table.add_column("n", justify="right", no_wrap=True, min_width=4)
     for task, scored in scores["tasks"].items():
         estimate = scored["metrics"][scored["headline"]]
         baseline = scores["baselines"].get(task)
@@ -41,7 +42,7 @@ def board_table(section: Section) -> Table:
     """The ranking of one test set."""
     table = _table(section.title)
     table.add_column("run", no_wrap=True)
-    table.add_column("avg", justify="right")
+    table.add_column("avg", justify="right", no_wrap=True, min_width=5)
     for task in section.tasks:
         table.add_column(task if len(task) <= 8 else f"{task[:6]}.", justify="right", no_wrap=True)
     for standing in section.standings:

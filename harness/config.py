@@ -100,8 +100,9 @@ _COMMON: dict[str, Any] = {
 }
 _TINY: dict[str, Any] = {
     "learning_rate": 2e-3,
-    "per_device_train_batch_size": 16,
-    "gradient_accumulation_steps": 2,
+    # 32 entries a step in small parts, sorted by length: a third less padding than 32 at once.
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 4,
     "lora_dropout": 0.0,
     "train_projector": True,
 }

@@ -17,7 +17,15 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProces
 
 from data_recipes.errors import UserError
 from data_recipes.records import Entry
-from model_adapters.base import end_of_turn, first_line, load_native, mask_labels, pad_batch, written_entry
+from model_adapters.base import (
+    BoxCodec,
+    end_of_turn,
+    first_line,
+    load_native,
+    mask_labels,
+    pad_batch,
+    written_entry,
+)
 from model_adapters.boxes import PaddedFractions
 
 
@@ -30,7 +38,7 @@ class Llava:
 
     def __init__(self, name: str, folder: str, config: LlavaConfig, processor: LlavaProcessor) -> None:
         self.name, self.folder, self.processor = name, folder, processor
-        self.codec = PaddedFractions()
+        self.codec: BoxCodec = PaddedFractions()
         self.side: int = config.vision_config.image_size
         self.image_id: int = config.image_token_id
         self.end_id = end_of_turn(processor.tokenizer, folder)

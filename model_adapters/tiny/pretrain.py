@@ -195,7 +195,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         cover = inputs.pop("cover")
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             text, place = losses(model, locator, inputs, cover, soft)
-        (text + PLACE_WEIGHT * place).backward()
+        (text + PLACE_WEIGHT * place).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()

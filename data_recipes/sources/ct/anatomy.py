@@ -19,6 +19,7 @@ from data_recipes.errors import UserError
 from data_recipes.sources.ct.options import Scan
 
 GRID_MM = 2.5  # voxels are averaged in whole blocks no longer than this
+STUMP_MM = 11.0
 BODY = 0.6  # attenuation that separates the body from air, water is 1
 
 
@@ -92,6 +93,7 @@ def load(scan: Scan) -> Anatomy:
                 f"the map holds {_some(np.unique(labels))}"
             )
         masks[name] = _block_mean(inside, factors)
+    masks["heart"] = _without_vessels(masks["heart"], spacing * factors)
     attenuation = np.clip(1 + _block_mean(volume, factors) / 1000, 0, 4)
     anatomy = _crop_to_body(Anatomy(attenuation, masks, spacing * factors))
     left, right = (float(np.mean(anatomy.extent(f"{side} lung"), axis=0)[0]) for side in ("left", "right"))
@@ -148,6 +150,19 @@ def _crop_to_body(anatomy: Anatomy) -> Anatomy:
         {name: np.ascontiguousarray(mask[box]) for name, mask in anatomy.masks.items()},
         anatomy.spacing,
     )
+
+
+def _without_vessels(heart: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """The heart without stumps of great vessels thinner than 2 x STUMP_MM, which are no part of its width: a
+    morphological opening."""
+    core = ndimage.distance_transform_edt(heart >= 0.5, sampling=spacing) > STUMP_MM
+    if not core.any():
+        return heart
+    parts, _ = ndimage.label(core)
+    core = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    reach = STUMP_MM + float(spacing.max())  # a voxel more, so that the soft edge is kept
+    opened = ndimage.distance_transform_edt(~core, sampling=spacing) <= reach
+    return np.asarray(np.where(opened, heart, 0), dtype=np.float32)
 
 
 def _some(ids: np.ndarray) -> str:

@@ -36,10 +36,9 @@ class Scan:
 
 @dataclass(frozen=True)
 class Options:
-    """size: side of the image in pixels; split: CT name -> split, empty when the builder decides."""
+    """size: side of the image in pixels; split: CT name -> split, empty for one CT whose warps are split."""
 
     scans: tuple[Scan, ...]
-    packaged: bool
     size: int
     split: tuple[tuple[str, str], ...]
 
@@ -69,7 +68,10 @@ def read_options(options: Mapping[str, Any]) -> Options:
     if len(set(names)) < len(names):
         raise UserError("option cts of source ct: two CTs have the same name; a name stands for one patient")
     require_extra()
-    return Options(scans, listed is None, size, _split(options.get("split"), names))
+    split = _split(options.get("split"), names)
+    if len(scans) > 1 and not split:
+        raise UserError("source ct: several CTs are split by patient: add the option split, CT name -> train, ...")
+    return Options(scans, size, split)
 
 
 def packaged_scan() -> Scan:

@@ -45,6 +45,7 @@ class Projector:
         from torchio import ScalarImage
 
         self.size, self.spacing, self.sdd = size, anatomy.spacing, pose.source_to_detector
+        self.pixels_per_mm = size / pose.field * pose.source_to_detector / pose.source_to_patient
         self._shape = anatomy.attenuation.shape
         volume = ScalarImage(tensor=torch.from_numpy(anatomy.attenuation)[None], affine=anatomy.affine)
         self._drr = DRR(

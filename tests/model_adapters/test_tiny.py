@@ -1,0 +1,130 @@
+"""The tokenizer of `tiny`, its descriptions and its pretraining."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_recipes import tasks
+from data_recipes.sources import phantom
+from model_adapters.tiny import pretrain
+from model_adapters.tiny.build import NUMBERS, build_tokenizer
+from model_adapters.tiny.describe import describe, label
+
+TOKENIZER = build_tokenizer(["The heart is normal. CTR 0.48", "[0.00, 0.01]"] * 3)
+
+
+def ids(text):
+    return TOKENIZER(text, add_special_tokens=False)["input_ids"]
+
+
+def test_numbers_and_known_words_are_one_token():
+    assert all(len(ids(number)) == 1 for number in NUMBERS)
+    assert len({ids(number)[0] for number in NUMBERS}) == 101
+    assert len(ids("[0.10, 0.20, 0.30, 0.99]")) == 9
+    assert len(ids("The heart is normal.")) == 5
+
+
+@given(st.text(max_size=60))
+def test_any_text_comes_back(text):
+    if any(special in text for special in ("<pad>", "<s>", "</s>", "<image>", "USER:", "ASSISTANT:")):
+        return
+    assert TOKENIZER.decode(ids(text)) == text
+    assert TOKENIZER.unk_token is None
+
+
+def test_the_same_texts_give_the_same_tokenizer():
+    texts = ["pleural effusion, nodule", "the nodule"] * 5
+    one, two = (build_tokenizer(texts).backend_tokenizer.to_str() for _ in range(2))
+    assert one == two
+
+
+def test_descriptions_are_no_task_format(scene):
+    rng = np.random.default_rng(0)
+    listings = describe(scene, rng, 200)
+    for listing in listings:
+        assert listing.header.startswith("listing: ")
+        slots = listing.header.count("{box}") + listing.text.count("{box}")
+        assert slots == len(listing.boxes)
+    prompts = [p for t in tasks.TASKS for ps in tasks.task(t).PROMPTS.values() for p in ps]
+    assert not any("listing" in prompt for prompt in prompts)
+    kinds = {re.match(r"listing: (\w+)", listing.header).group(1) for listing in listings}
+    assert kinds == {
+        "measures", "state", "place", "anatomy", "region", "count", "zones", "order", "boxes", "labels",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern", "value"),
+    [
+        ("measures", r"CTR = (\S+?)(;|$)", "0.53"),
+        ("measures", r"edema = (.+?)(;|$)", "interstitial 2"),
+        ("state", r"^left pleural effusion = (.+?)(;|$)", "large"),
+        ("state", r"^right pleural effusion = (.+?)(;|$)", "absent"),
+        ("state", r"^pleural effusion = (.+?)(;|$)", "left"),
+        ("state", r"^nodule = (.+?)(;|$)", "right"),
+        ("state", r"^mass = (.+?)(;|$)", "absent"),
+        ("count", r"nodule = (\d)", "2"),
+        ("count", r"all = (\d)", "5"),
+        ("zones", r"right upper = (.+?)(;|$)", "nodule"),
+        ("zones", r"right mid = (.+?)(;|$)", "none"),
+    ],
+)
+def test_listings_are_true(scene, kind, pattern, value):
+    rng = np.random.default_rng(0)
+    texts = [one.text for one in describe(scene, rng, 600) if one.header.startswith(f"listing: {kind}")]
+    found = [match.group(1) for text in texts if (match := re.search(pattern, text))]
+    assert found
+    assert set(found) == {value}
+
+
+def test_a_label_of_two_lists_both_boxes(scene):
+    nodules = [a for a in scene.abnormalities if a.name == "nodule"]
+    assert {label(a) for a in nodules} == {"right upper nodule"}
+    rng = np.random.default_rng(0)
+    places = [one for one in describe(scene, rng, 300) if one.header == "listing: place; right upper nodule"]
+    assert {one.boxes for one in places} == {tuple(a.box for a in nodules)}
+
+
+def test_structures_cover_by_hand(scene):
+    cover = pretrain.structures(scene).view(8, 8, -1)
+    nodules = cover[:, :, pretrain.STRUCTURES.index("nodule")]
+    # [0.2, 0.26] x [0.25, 0.31] and [0.3, 0.35] x [0.3, 0.36] on squares of an eighth
+    assert {tuple(place) for place in nodules.nonzero().tolist()} == {(2, 1), (2, 2)}
+    assert nodules[2, 1] == pytest.approx(0.05 * 0.06 * 64, abs=1e-5)
+    quarter = pretrain._overlap(0.25, 0.5)
+    assert torch.allclose(quarter, torch.tensor([0, 0, 1.0, 1, 0, 0, 0, 0]))
+    assert pretrain._overlap(0.0, 1 / 16)[0] == pytest.approx(0.5)
+
+
+def test_soft_labels_are_distributions(adapter):
+    soft = pretrain.soft_labels(adapter)
+    assert torch.allclose(soft.sum(1), torch.ones(len(soft)), atol=1e-5)
+    number = adapter.processor.tokenizer.convert_tokens_to_ids("0.50")
+    near = adapter.processor.tokenizer.convert_tokens_to_ids("0.51")
+    word = adapter.processor.tokenizer.convert_tokens_to_ids("USER:")
+    assert soft[number, number] > soft[number, near] > 0.1
+    assert soft[word, word] == 1
+
+
+def test_no_recipe_can_meet_a_pretraining_patient():
+    unit = phantom.units({}, seed=pretrain.RESERVED_SEED, images=1)[0]
+    assert phantom.read(unit)[0].image.patient_id.startswith(f"phantom-{pretrain.RESERVED_SEED}-")
+    recipes = Path(phantom.__file__).parents[2] / "recipes"
+    seeds = [
+        value
+        for path in recipes.glob("*.yaml")
+        for value in _values(yaml.safe_load(path.read_text()), "seed")
+    ]
+    assert all(seed < pretrain.RESERVED_SEED for seed in seeds)
+
+
+def _values(tree, key):
+    if isinstance(tree, dict):
+        return [v for k, v in tree.items() if k == key] + [x for v in tree.values() for x in _values(v, key)]
+    return [x for v in tree for x in _values(v, key)] if isinstance(tree, list) else []
