@@ -18,7 +18,8 @@ from scipy import ndimage
 from data_recipes.errors import UserError
 from data_recipes.sources.ct.options import Scan
 
-GRID_MM = 2.5  # voxels are averaged in whole blocks no longer than this
+# Voxels are averaged in whole blocks no longer than this (x, y, z); a frontal projection sums over depth anyway.
+GRID_MM = np.array([2.5, 3.6, 2.5])
 STUMP_MM = 11.0
 BODY = 0.6  # attenuation that separates the body from air, water is 1
 
@@ -83,7 +84,7 @@ def load(scan: Scan) -> Anatomy:
             "resample the label map onto the volume"
         )
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    factors = np.array([max(1, int(GRID_MM / step)) for step in spacing])
+    factors = np.maximum(1, (GRID_MM / spacing).astype(int))
     masks = {}
     for name, ids in scan.structures:
         inside = np.isin(labels, ids)

@@ -77,10 +77,17 @@ def _tube_course(chest: Anatomy, rng: np.random.Generator) -> np.ndarray:
     tip = low[2] + rng.uniform(0.35, 0.75) * (high[2] - low[2])
     levels = [k for k in range(len(z)) if z[k] >= tip and trachea[:, :, k].any()]
     centres = [np.argwhere(trachea[:, :, k]).mean(axis=0) for k in levels]
-    points = np.array([[x[0] + c[0] * chest.spacing[0], y[0] + c[1] * chest.spacing[1], z[k]] for c, k in zip(centres, levels, strict=True)])
+    points = np.array(
+        [
+            [x[0] + c[0] * chest.spacing[0], y[0] + c[1] * chest.spacing[1], z[k]]
+            for c, k in zip(centres, levels, strict=True)
+        ]
+    )
     if len(points) < 4:
         return np.array([[*points[0][:2], tip], [*points[0][:2], z[-1]]])
-    points[:, :2] = np.stack([np.convolve(np.pad(v, 4, mode="edge"), np.ones(9) / 9, "valid") for v in points[:, :2].T], axis=1)
+    points[:, :2] = np.stack(
+        [np.convolve(np.pad(v, 4, mode="edge"), np.ones(9) / 9, "valid") for v in points[:, :2].T], axis=1
+    )
     return np.vstack([points, [*points[-1][:2], z[-1] + 20]])
 
 
@@ -108,7 +115,10 @@ def _pacemaker_course(chest: Anatomy, rng: np.random.Generator) -> tuple[np.ndar
     y = float((low[1] + high[1]) / 2)
     centre = np.array([middle - rng.uniform(80, 95), front, apex - rng.uniform(35, 55)])
     angle = np.linspace(0, 2 * np.pi, 40)
-    corner = np.abs(np.cos(angle)) ** 0.5 * np.sign(np.cos(angle)), np.abs(np.sin(angle)) ** 0.5 * np.sign(np.sin(angle))
+    corner = (
+        np.abs(np.cos(angle)) ** 0.5 * np.sign(np.cos(angle)),
+        np.abs(np.sin(angle)) ** 0.5 * np.sign(np.sin(angle)),
+    )
     case = centre + np.stack([corner[0] * 19, 0 * angle, corner[1] * 22], axis=1)
     course = _smooth(
         [

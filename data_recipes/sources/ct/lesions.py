@@ -17,6 +17,7 @@ FLUID = 1.03  # attenuation relative to water
 TISSUE = 1.05
 PLAIN_LUNG = 0.3  # above this a voxel of the lung holds a vessel
 MARGIN = 3.0  # mm between a nodule and the surface of the lung
+MENISCUS = 8.0  # mm over which the surface of an effusion fades
 GRAIN = 2.5  # mm over which an edge goes from 0 to 1
 
 
@@ -70,7 +71,9 @@ def add_mass(chest: Anatomy, side: str, rng: np.random.Generator) -> Lesion | No
 
 
 def add_consolidation(chest: Anatomy, side: str, rng: np.random.Generator) -> Lesion | None:
-    return _blob(chest, "consolidation", side, rng, rng.uniform(18, 34), bumps=0.3, strength=0.65, inside=False)
+    return _blob(
+        chest, "consolidation", side, rng, rng.uniform(18, 34), bumps=0.3, strength=0.65, inside=False
+    )
 
 
 def add_atelectasis(chest: Anatomy, side: str, rng: np.random.Generator) -> Lesion | None:
@@ -95,8 +98,8 @@ def add_effusion(chest: Anatomy, side: str, rng: np.random.Generator) -> Lesion 
     low, high = chest.extent(f"{side} lung")
     x, _, z = chest.axes()
     lateral = (x - low[0]) / (high[0] - low[0]) if side == "right" else (high[0] - x) / (high[0] - low[0])
-    level = low[2] + (high[2] - low[2]) * share * (0.8 + 0.35 * np.clip(lateral, 0, 1) ** 3)
-    mask = lung * np.clip((level - z) / chest.spacing[2] + 0.5, 0, 1)
+    level = low[2] + (high[2] - low[2]) * share * (0.75 + 0.45 * np.clip(lateral, 0, 1) ** 3)
+    mask = lung * np.clip((level - z) / MENISCUS + 0.5, 0, 1)
     _fill(chest, mask, FLUID, 1.0)
     return Lesion("pleural effusion", side, float(share), mask)
 
@@ -141,7 +144,9 @@ def add_edema(chest: Anatomy, grade: int, rng: np.random.Generator) -> None:
         if grade == 3:
             added = added + 0.5 * near * np.clip(0.8 + 0.6 * coarse, 0, 2)
         chest.attenuation[...] = np.where(
-            lung > 0, np.minimum(chest.attenuation + lung * added, np.maximum(chest.attenuation, TISSUE)), chest.attenuation
+            lung > 0,
+            np.minimum(chest.attenuation + lung * added, np.maximum(chest.attenuation, TISSUE)),
+            chest.attenuation,
         )
 
 
@@ -170,18 +175,34 @@ def _blob(
     centre = _place(chest, side, rng, radius + MARGIN if inside else 5.0)
     if centre is None:
         return None
-    offsets = [axis - c for axis, c in zip(chest.axes(), centre, strict=True)]
+    window = _window(chest, centre, 1.8 * radius)
+    offsets = [
+        a.reshape(-1)[w].reshape(s)
+        for a, w, s in zip(chest.axes(), window, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True)
+    ]
+    offsets = [o - np.float32(c) for o, c in zip(offsets, centre, strict=True)]
     distance = np.sqrt(sum(o**2 for o in offsets))
     waves = np.float32(0)
     for _ in range(4):
-        direction = rng.normal(0, 1.6 / radius, 3)
-        waves = waves + np.sin(sum(d * o for d, o in zip(direction, offsets, strict=True)) + rng.uniform(0, 6.3))
-    mask = np.clip((radius * (1 + bumps * waves / 2) - distance) / GRAIN + 0.5, 0, 1) * chest.masks[f"{side} lung"]
-    mask = mask.astype(np.float32)
+        direction = rng.normal(0, 1.6 / radius, 3).astype(np.float32)
+        phase = np.float32(rng.uniform(0, 2 * np.pi))
+        waves = waves + np.sin(sum(d * o for d, o in zip(direction, offsets, strict=True)) + phase)
+    ball = np.clip((radius * (1 + bumps * waves / 2) - distance) / GRAIN + 0.5, 0, 1)
+    mask = np.zeros_like(chest.attenuation)
+    mask[window] = ball * chest.masks[f"{side} lung"][window]
     if mask.max() < 0.5:
         return None
     _fill(chest, mask, TISSUE, strength)
     return Lesion(name, side, float(radius) / 10, mask)
+
+
+def _window(chest: Anatomy, centre: np.ndarray, reach: float) -> tuple[slice, slice, slice]:
+    """The voxels up to `reach` mm from a point, along each axis."""
+    at = (centre - chest.affine[:3, 3]) / chest.spacing
+    steps = reach / chest.spacing
+    low, high = np.maximum(0, np.floor(at - steps)), np.ceil(at + steps) + 1
+    first, second, third = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return first, second, third
 
 
 def _place(
@@ -205,6 +226,9 @@ def _fill(chest: Anatomy, mask: np.ndarray, value: float, strength: float) -> No
 
 def _texture(shape: tuple[int, ...], grain: int, rng: np.random.Generator) -> np.ndarray:
     """Smooth noise (X, Y, Z) of mean 0 and about unit deviation; features of about `grain` voxels."""
-    coarse = rng.normal(0, 1, tuple(n // grain + 2 for n in shape)).astype(np.float32)
-    zoomed = ndimage.zoom(coarse, [n / m for n, m in zip(shape, coarse.shape, strict=True)], order=1, mode="nearest")
-    return np.asarray(zoomed) / max(float(zoomed.std()), 1e-6)
+    noise = rng.standard_normal(tuple(-(-n * 2 // grain) for n in shape), dtype=np.float32)
+    smooth = ndimage.gaussian_filter(noise, 1.2, mode="nearest")
+    if smooth.shape != shape:
+        scales = [n / m for n, m in zip(shape, smooth.shape, strict=True)]
+        smooth = ndimage.zoom(smooth, scales, order=1, mode="nearest")
+    return np.asarray(smooth) / max(float(smooth.std()), 1e-6)

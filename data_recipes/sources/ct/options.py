@@ -70,7 +70,9 @@ def read_options(options: Mapping[str, Any]) -> Options:
     require_extra()
     split = _split(options.get("split"), names)
     if len(scans) > 1 and not split:
-        raise UserError("source ct: several CTs are split by patient: add the option split, CT name -> train, ...")
+        raise UserError(
+            "source ct: several CTs are split by patient: add the option split, CT name -> train, ..."
+        )
     return Options(scans, size, split)
 
 

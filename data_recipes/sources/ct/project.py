@@ -9,7 +9,7 @@ import numpy as np
 
 from data_recipes.sources.ct.anatomy import Anatomy
 
-STEP_MM = 2.5  # distance between samples along a ray
+STEP_MM = 3.0  # distance between samples along a ray
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,11 @@ class Projector:
         self.size, self.spacing, self.sdd = size, anatomy.spacing, pose.source_to_detector
         self.pixels_per_mm = size / pose.field * pose.source_to_detector / pose.source_to_patient
         self._shape = anatomy.attenuation.shape
-        volume = ScalarImage(tensor=torch.from_numpy(anatomy.attenuation)[None], affine=anatomy.affine)
+        # DiffDRR takes the affine from a subject; the volumes to project come later, one by one.
+        stand_in = torch.arange(8.0).reshape(1, 2, 2, 2)
+        volume = ScalarImage(tensor=stand_in, affine=anatomy.affine)
         self._drr = DRR(
-            read(volume, orientation=pose.view),
+            read(volume, orientation=pose.view, center_volume=False),
             sdd=pose.source_to_detector,
             height=size,
             delx=pose.field / size,

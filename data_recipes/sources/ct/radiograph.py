@@ -13,7 +13,14 @@ from data_recipes.sources.ct.devices import Device, draw_device
 from data_recipes.sources.ct.lesions import Lesion, insert
 from data_recipes.sources.ct.project import Pose, Projector
 from data_recipes.sources.ct.warp import Warp, apply_warp, draw_warp
-from data_recipes.sources.phantom.measure import HEART_SIZES, LARGE_HEART, SIZES, size_word, tight_box, zone_word
+from data_recipes.sources.phantom.measure import (
+    HEART_SIZES,
+    LARGE_HEART,
+    SIZES,
+    size_word,
+    tight_box,
+    zone_word,
+)
 
 # As the phantom's words, except where the lung behind the diaphragm counts: a CT's effusion starts deeper.
 LIMITS = {**SIZES, "pleural effusion": (0.36, 0.48)}
@@ -117,7 +124,7 @@ def expose(path: np.ndarray, view: str, rng: np.random.Generator) -> np.ndarray:
     spread = ndimage.gaussian_filter(primary, path.shape[0] / 12)
     scatter = rng.uniform(0.1, 0.2) if view == "PA" else rng.uniform(0.2, 0.35)
     dose = (1 - scatter) * primary + scatter * spread
-    quanta = rng.uniform(25_000, 60_000)
+    quanta = rng.uniform(100_000, 300_000)
     dose = dose + rng.normal(0, 1, path.shape) * np.sqrt(np.maximum(dose, 1e-6) / quanta)
     signal = -np.log(np.maximum(dose, 1e-4))
     # fine structure is lifted a little, as the processing of digital radiographs does

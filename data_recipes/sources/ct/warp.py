@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from data_recipes.sources.ct.anatomy import Anatomy
 
-REACH = 1.25  # the heart's warp fades at this many half widths of the heart
+REACH = 1.6  # the heart's warp fades at this many half widths of the heart
 FIELD_GRID = (4, 4, 5)  # control points of the random field
 FIELD_FINE = (16, 16, 20)  # ... after cubic interpolation; linear from there to the voxels
 
@@ -37,7 +37,7 @@ def draw_warp(rng: np.random.Generator) -> Warp:
         width=float(rng.uniform(0.92, 1.08)),
         depth=float(rng.uniform(0.88, 1.12)),
         height=float(rng.uniform(0.94, 1.08)),
-        heart=float(rng.uniform(0.62, 1.6)),
+        heart=float(rng.uniform(0.85, 1.95)),
         inspiration=float(rng.uniform(-18, 22)),
         roughness=float(rng.uniform(2, 5)),
     )

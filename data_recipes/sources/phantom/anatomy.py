@@ -113,7 +113,6 @@ def heart_extent(heart: tuple[Ellipsoid, ...]) -> tuple[float, float]:
 
 
 def _torso(grid: Grid, body: Body) -> Array:
-    y = grid.y[:, 0]
     wall, top = body.width + body.wall, body.shoulder
     knots = np.array([-24, -19.5, -17.5, -16, -14.2, -12, -8.5, -4.5, 0, 8, 30]) + np.array(
         [top] * 6 + [0] * 5
@@ -122,10 +121,10 @@ def _torso(grid: Grid, body: Body) -> Array:
     depths = [6.0, 6.2, 6.4, 6.8, 7.4, 8.3, 10.0, body.depth + 2.4, *[body.depth + 1.2 + 0.5 * body.wall] * 3]
     reach = max(1, round(1.6 / grid.pixel))
     kernel = np.ones(reach, np.float32) / reach
+    beyond = (np.arange(grid.size + reach - 1) - reach // 2) * grid.pixel + grid.top
 
     def smooth(values: list[float]) -> Array:
-        line = np.pad(np.interp(y, knots, values), (reach // 2, reach - 1 - reach // 2), mode="edge")
-        return np.convolve(line, kernel, "valid").astype(np.float32)[:, None]
+        return np.convolve(np.interp(beyond, knots, values), kernel, "valid").astype(np.float32)[:, None]
 
     path = 2 * cross_section_depth(grid.x, smooth(widths), smooth(depths))
     if body.breast > 0:
@@ -140,11 +139,17 @@ def _mediastinum(grid: Grid, body: Body, pose: Pose) -> Interval:
     """Great vessels and connective tissue between the lungs, as one interval a ray."""
     y = grid.y
     half = body.mediastinum * (0.8 + 0.12 * np.sin((y + 9) / 2.6)) + 3.2 * np.exp(-(y - body.apex) / 1.7)
-    x = grid.x - spine_x(y, body, pose) * np.float32(0.6)
-    inside = np.maximum(1 - np.square(np.square(x / np.minimum(half, 9.0).astype(np.float32))), 0)
-    high = np.sqrt(np.sqrt(inside)) * np.float32(5.6)
+    axis = spine_x(y, body, pose) * np.float32(0.6)
+    half = np.minimum(half, 9.0).astype(np.float32)
+    reach = 9.0 + float(np.abs(axis).max())
+    columns = slice(*np.searchsorted(grid.x[0], (-reach, reach)))  # nothing lies outside
+    x = grid.x[:, columns] - axis
+    core = np.maximum(1 - np.square(np.square(x / half)), 0)
+    core = np.sqrt(np.sqrt(core)) * np.float32(5.6)
     # sternum and spine leave no lung in the midline itself
-    high *= 1 + 0.9 * np.exp(-np.square(x / np.float32(1.2)))
+    core *= 1 + 0.9 * np.exp(-np.square(x / np.float32(1.2)))
+    high = np.zeros((grid.size, grid.size), np.float32)
+    high[:, columns] = core
     low = -1.3 * high
     trunk = (
         Ellipsoid(body.mediastinum - 0.1, -6.6, -2.0, body.knob, body.knob * 1.1, 3.0),  # aortic knob

@@ -163,16 +163,19 @@ class Insertion:
                 )
             ]
         z = float(rng.uniform(-3, 3))
+        grid = self.chest.grid
         path = np.zeros_like(self.air)
         for shape in shapes:
             seen = replace(shape, z=z).projected(self.chest.pose.view, self.chest.pose.rotation)
-            if drawn := ellipsoid_depth(self.chest.grid, seen):
+            if drawn := ellipsoid_depth(grid, seen):
                 path[drawn[0]] += 2 * drawn[1]
         if plan.name == "consolidation":  # uneven, with a soft margin
-            patchy = resample(
-                clouds(plan.seed % 4), self.chest.grid.x[0] * 1.6 - x, self.chest.grid.y[:, 0] * 1.6 - y
-            )
-            path = 6.5 * (1 - np.exp(path * -0.1)) * (0.45 + 0.75 * patchy)
+            reach = 4 * plan.extent
+            if window := grid.window(x - reach, y - reach, x + reach, y + reach):
+                rows, across = window
+                at_x, at_y = grid.x[0, across] * 1.6 - x, grid.y[rows, 0] * 1.6 - y
+                patchy = resample(clouds(plan.seed % 4), at_x, at_y)
+                path[window] = 6.5 * (1 - np.exp(path[window] * -0.1)) * (0.45 + 0.75 * patchy)
         columns = self.chest.columns(plan.side)
         inside = np.zeros_like(path)
         inside[:, columns] = np.minimum(path[:, columns], self.air[:, columns])

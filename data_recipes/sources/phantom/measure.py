@@ -26,7 +26,8 @@ HEART_SIZES = (0.54, 0.59)  # the same for cardiomegaly, by CTR
 
 def tight_box(mask: Array) -> Box | None:
     """The smallest box around a mask (H, W), or None when the mask is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    counts = mask.view(np.uint8)  # the maximum of bytes is much faster than `any`
+    rows, columns = np.flatnonzero(counts.max(axis=1)), np.flatnonzero(counts.max(axis=0))
     if not rows.size:
         return None
     height, width = mask.shape
