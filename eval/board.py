@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_recipes.errors import UserError
 from data_recipes.records import Entry, Image
@@ -14,6 +14,7 @@ from eval.answers import Answer
 from eval.predictions import answers_from_rows, read_own
 from eval.runs import read_json
 from eval.scores import AVERAGE, Difference, Scores, compare, held_out_hash, score, spread
+from eval.stats import RESAMPLES
 
 COLOURS = ("#ea580c", "#2563eb", "#9333ea", "#0891b2", "#be123c", "#a16207")
 
@@ -43,8 +44,8 @@ class Cell(Interval):
 
 @dataclass(frozen=True)
 class Standing:
-    """A run in the ranking. `rows` are the lines of its `predictions.jsonl`, `answers` what they say: None when
-    its mixture is not at hand."""
+    """A run in the ranking. `rows` are the lines of its `predictions.jsonl`, `answers` what they say (None
+    without the mixture)."""
 
     name: str
     folder: Path
@@ -98,44 +99,54 @@ def sections(folders: Sequence[Path]) -> list[Section]:
     Raises:
         UserError: a folder holds no scores, or they are broken.
     """
-    names = _names(folders)
-    groups: dict[str, list[tuple[str, Path, dict[str, Any], str]]] = {}
-    for i, (name, folder) in enumerate(zip(names, folders, strict=True)):
+    groups: dict[str, list[_Member]] = {}
+    for i, (name, folder) in enumerate(zip(_names(folders), folders, strict=True)):
         if not (folder / "scores.json").is_file():
             raise UserError(f"{folder} has no scores.json: score it first with `imax eval {folder}`")
         scores = read_json(folder / "scores.json")
-        if missing := {"tasks", "multi_task_average", "baselines", "test_hash"} - scores.keys():
-            raise UserError(
-                f"{folder / 'scores.json'} lacks {', '.join(sorted(missing))}: score the run again"
-            )
-        colour = COLOURS[i % len(COLOURS)]
-        groups.setdefault(str(scores["test_hash"]), []).append((name, folder, scores, colour))
+        try:
+            cells = {task: _cell(scores, task) for task in scores["tasks"]}
+            average = Interval(*(scores["multi_task_average"][key] for key in ("value", "ci_low", "ci_high")))
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(f"{folder / 'scores.json'} lacks parts: score the run again") from None
+        member = _Member(name, folder, scores, cells, average, COLOURS[i % len(COLOURS)])
+        # Scores from elsewhere may name their mixture only.
+        groups.setdefault(str(scores.get("test_hash") or scores.get("mixture_hash")), []).append(member)
     several = len(groups) > 1
-    return [_section(members, several=several) for members in groups.values()]
+    return [_section(key, members, several=several) for key, members in groups.items()]
 
 
-def _section(members: Sequence[tuple[str, Path, dict[str, Any], str]], *, several: bool) -> Section:
-    first = members[0][2]
+class _Member(NamedTuple):
+    name: str
+    folder: Path
+    scores: dict[str, Any]
+    cells: dict[str, Cell]
+    average: Interval
+    colour: str
+
+
+def _section(test_hash: str, members: Sequence[_Member], *, several: bool) -> Section:
+    first = members[0].scores
     tasks = list(first["tasks"])
-    pairs, images, notes = _held_out([scores for _, _, scores, _ in members])
+    pairs, images, notes = _held_out([member.scores for member in members], test_hash)
+    resamples = first.get("interval", {}).get("resamples", RESAMPLES)
     standings = []
-    for name, folder, scores, colour in members:
-        rows = read_own(folder / "predictions.jsonl") if (folder / "predictions.jsonl").exists() else {}
+    for member in members:
+        path = member.folder / "predictions.jsonl"
+        rows = read_own(path) if path.exists() else {}
         answers = answers_from_rows(pairs, rows) if pairs and rows else None
-        again = score(answers, resamples=first["interval"]["resamples"]) if answers else None
-        cells = {task: _cell(scores, task) for task in tasks}
-        average = Interval(*(scores["multi_task_average"][key] for key in ("value", "ci_low", "ci_high")))
-        standings.append(Standing(name, folder, scores, cells, average, colour, rows, answers, again))
+        recomputed = score(answers, resamples=resamples) if answers else None
+        standings.append(Standing(*member, rows=rows, answers=answers, recomputed=recomputed))
     reference = standings[0]
     comparisons = [_compare(s, reference) for s in standings[1:] if s.recomputed and reference.recomputed]
     apart = (
-        f"Test set {first['test_hash'][:12]}: these runs did not answer the questions of the other sections "
+        f"Test set {test_hash[:12]}: these runs did not answer the questions of the other sections "
         "and are ranked apart."
     )
     return Section(
         title=f"{first.get('mixture_name')}, {first.get('split')} split: {first.get('entries')} entries, "
         f"{first.get('patients')} patients",
-        test_hash=first["test_hash"],
+        test_hash=test_hash,
         tasks=tasks,
         headlines={task: first["tasks"][task]["headline"] for task in tasks},
         standings=sorted(standings, key=lambda standing: -standing.average.value),
@@ -150,10 +161,9 @@ def _section(members: Sequence[tuple[str, Path, dict[str, Any], str]], *, severa
 
 
 def _held_out(
-    found: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, Any]], expected: str
 ) -> tuple[list[tuple[Image, Entry]], Path | None, list[str]]:
     """The test entries that runs were scored on, from the first of their mixtures that is still there."""
-    expected = found[0]["test_hash"]
     for scores in found:
         folder = Path(str(scores.get("mixture")))
         if not (folder / "mixture.json").exists():
@@ -169,7 +179,7 @@ def _held_out(
 def _cell(scores: Mapping[str, Any], task: str) -> Cell:
     scored = scores["tasks"][task]
     headline = scored["metrics"][scored["headline"]]
-    baseline = scores["baselines"].get(task)
+    baseline = scores.get("baselines", {}).get(task)
     return Cell(
         headline["value"],
         headline["ci_low"],

@@ -155,7 +155,7 @@ def _metric_rows(task: str, runs: Sequence[Standing]) -> list[dict[str, Any]]:
 
 
 def _baseline_rows(task: str, runs: Sequence[Standing]) -> list[dict[str, Any]]:
-    tables = [run.scores["baselines"].get(task, {}).get("values", {}) for run in runs]
+    tables = [run.scores.get("baselines", {}).get(task, {}).get("values", {}) for run in runs]
     names = list(dict.fromkeys(name for table in tables for name in table))
     return [{"task": task, "name": name, "scores": [table.get(name) for table in tables]} for name in names]
 

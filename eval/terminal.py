@@ -22,8 +22,6 @@ def score_table(scores: Mapping[str, Any]) -> Table:
         table.add_column(name, no_wrap=True, min_width=11)
     table.add_column("score [95 %]", justify="right", no_wrap=True, min_width=17)
     table.add_column("best baseline", no_wrap=True)
-    table.add_column("unread", justify="right", no_wrap=True, min_width=6)
-    table.add_column("n", justify="right", no_wrap=True, min_width=4)
     for task, scored in scores["tasks"].items():
         estimate = scored["metrics"][scored["headline"]]
         baseline = scores["baselines"].get(task)
@@ -31,10 +29,14 @@ def score_table(scores: Mapping[str, Any]) -> Table:
         if baseline:
             ahead = estimate["ci_low"] > baseline["value"]
             beside = Text(f"{'✓' if ahead else '✗'} {baseline['value']:4.1f} {baseline['best']}")
-        unparsed, n = str(scored["unparsed"]), str(scored["n"])
-        table.add_row(task, scored["headline"], _interval(estimate), beside, unparsed, n)
+        table.add_row(task, scored["headline"], _interval(estimate), beside)
     table.add_section()
     table.add_row("average", "", _interval(scores["multi_task_average"]), style="bold")
+    unread = [
+        f"{scored['unparsed']} of {task}" for task, scored in scores["tasks"].items() if scored["unparsed"]
+    ]
+    if unread:
+        table.caption = f"{_MARK}\nunread, so wrong: {', '.join(unread)}"
     return table
 
 
@@ -44,10 +46,12 @@ def board_table(section: Section) -> Table:
     table.add_column("run", no_wrap=True)
     table.add_column("avg", justify="right", no_wrap=True, min_width=5)
     for task in section.tasks:
-        table.add_column(task if len(task) <= 8 else f"{task[:6]}.", justify="right", no_wrap=True)
+        table.add_column(
+            task if len(task) <= 8 else f"{task[:6]}.", justify="right", no_wrap=True, min_width=5
+        )
     for standing in section.standings:
         cells = [standing.cells[task] for task in section.tasks]
-        marked = [f"{'✓ ' if cell.beats_baseline else ''}{cell.value:.1f}" for cell in cells]
+        marked = [f"{cell.value:.1f}{'✓' if cell.beats_baseline else ' '}" for cell in cells]
         table.add_row(Text(standing.name), f"{standing.average.value:.1f}", *marked)
     return table
 

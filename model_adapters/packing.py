@@ -15,6 +15,7 @@ import torch
 from model_adapters.base import IGNORE
 
 PREFIX, PADDING = 0, -1
+HIDDEN = torch.finfo(torch.bfloat16).min  # as good as minus infinity, and finite in float32 and bfloat16
 
 
 class Branch(NamedTuple):
@@ -38,6 +39,7 @@ def share(prefix: Sequence[int], branches: Sequence[Branch]) -> Shared:
     ids, labels = list(prefix), [IGNORE] * len(prefix)
     positions, segments = list(range(len(prefix))), [PREFIX] * len(prefix)
     for number, branch in enumerate(branches, start=1):
+        assert branch.prompt, "the first token of a branch cannot be trained"
         length = len(branch.prompt) + len(branch.answer)
         ids += [*branch.prompt, *branch.answer]
         labels += [IGNORE] * len(branch.prompt) + list(branch.answer)
@@ -47,10 +49,14 @@ def share(prefix: Sequence[int], branches: Sequence[Branch]) -> Shared:
 
 
 def batch(sequences: Sequence[Shared], *, pad_id: int) -> dict[str, torch.Tensor]:
-    """Shared sequences as model inputs, padded at the right to (B, L); attention_mask is bool (B, 1, L, L),
-    true where a token may look. `labels` are unshifted: the token at i is predicted from the one before it in
-    its branch, which for the first token of a branch is not the one at i - 1, so a branch begins with an
-    untrained token."""
+    """Shared sequences as model inputs, padded at the right to (B, L).
+
+    attention_mask is (B, 1, L, L) and added to the attention scores. It holds numbers, because the eager
+    implementation would add bools, too.
+
+    A label belongs to its own token and is predicted from the token before it. That is its neighbour, except
+    for the first token of a branch, so a branch needs a prompt.
+    """
     fills = (pad_id, IGNORE, 0, PADDING)
     ids, labels, positions, segments = (
         torch.nn.utils.rnn.pad_sequence(list(field), batch_first=True, padding_value=fill)
@@ -60,7 +66,7 @@ def batch(sequences: Sequence[Shared], *, pad_id: int) -> dict[str, torch.Tensor
         "input_ids": ids,
         "labels": labels,
         "position_ids": positions,
-        "attention_mask": visible(segments)[:, None],
+        "attention_mask": torch.where(visible(segments)[:, None], 0.0, HIDDEN),
     }
 
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +37,13 @@ from model_adapters.tiny.probe import probe
 
 RESERVED_SEED = 2_026_000  # recipes use smaller seeds, so no patient of theirs is seen here
 HELD_OUT = 10_000_000  # number of the first patient that is only probed
-LISTINGS = 6
+LISTINGS = 5
 COPIED = 8  # words of the copying branch
-GRID = SIDE // PATCH
-STRUCTURES = ("heart", "right lung", "left lung", *FINDINGS)
-PLACE_WEIGHT = 4.0  # of the locator's loss, which is a mean over many empty squares
+GRID = SIDE // PATCH  # image tokens a side
+CELLS = 4  # cells a side of an image token's square, in which the locator says what is there
+STRUCTURES = ("heart", "right lung", "left lung", *(name for name in FINDINGS if name != "edema"))
+GLOBAL = ("AP", "edema 1", "edema 2", "edema 3", "CTR", "CPAR")  # said of the whole image
+PLACE_WEIGHT = 8.0  # of the locator's loss, which is a mean over many empty squares
 NUMBER_SPREAD = 0.015  # standard deviation of the soft label of a number
 
 
@@ -52,7 +53,9 @@ class Descriptions(Dataset[tuple[Shared, torch.Tensor, torch.Tensor]]):
 
     def __init__(self, adapter: Llava, images: int, passes: int, seed: int) -> None:
         self.adapter, self.seed, self.passes = adapter, seed, passes
-        self.seen: dict[int, tuple[torch.Tensor, Scene]] = {}  # rendering costs as much as training
+        self.seen: dict[
+            int, tuple[torch.Tensor, torch.Tensor, Scene]
+        ] = {}  # rendering costs as much as training
         self.keys = [
             (unit.seed, unit.index, k)
             for unit in phantom.units({}, seed=RESERVED_SEED + seed, images=images)
@@ -66,13 +69,13 @@ class Descriptions(Dataset[tuple[Shared, torch.Tensor, torch.Tensor]]):
     def __getitem__(self, number: int) -> tuple[Shared, torch.Tensor, torch.Tensor]:
         which = number % len(self.keys)
         if which not in self.seen:
-            pixels, scene = phantom.render(*self.keys[which])
+            pixels, scene, masks = phantom.render_with_masks(*self.keys[which])
             grey = self.adapter.pixels(PIL.Image.fromarray(pixels))[0]
-            self.seen[which] = (grey.half(), scene)
-        grey, scene = self.seen[which]
+            self.seen[which] = (grey.half(), structures(scene, masks).half(), scene)
+        grey, cover, scene = self.seen[which]
         rng = np.random.default_rng([RESERVED_SEED + self.seed, number])
         sequence = shared_listings(self.adapter, describe(scene, rng, LISTINGS), (SIDE, SIDE), rng)
-        return sequence, grey.float().expand(3, -1, -1), structures(scene)
+        return sequence, grey.float().expand(3, -1, -1), cover.float()
 
 
 def shared_listings(
@@ -94,18 +97,21 @@ def shared_listings(
     return share(prefix, branches)
 
 
-def structures(scene: Scene) -> torch.Tensor:
-    """How much of each image token's square lies in a box of each structure: (GRID * GRID, structures),
-    0..1."""
-    cover = torch.zeros(GRID, GRID, len(STRUCTURES))
-    boxes = [*scene.anatomy.items(), *((a.name, a.box) for a in scene.abnormalities)]
-    for name, box in boxes:
-        if name in STRUCTURES:
-            column = cover[:, :, STRUCTURES.index(name)]
-            across, down = _overlap(box.x1, box.x2), _overlap(box.y1, box.y2)
-            torch.maximum(column, down[:, None] * across[None, :], out=column)
-    cover[:, :, STRUCTURES.index("edema")] = scene.edema / 3
-    return cover.view(GRID * GRID, -1)
+def structures(scene: Scene, masks: Mapping[str, np.ndarray]) -> torch.Tensor:
+    """What the locator should say of each image token's square, 0..1: (GRID * GRID, structures * CELLS * CELLS), the
+    share of each cell that a structure's projected mask covers, and the same global truths everywhere."""
+    side = GRID * CELLS
+    planes = dict.fromkeys(STRUCTURES, torch.zeros(side, side))
+    for key, mask in masks.items():
+        name = key.rstrip("0123456789 ")  # "nodule 0"
+        if name in planes:
+            cover = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), side)[0]
+            planes[name] = torch.maximum(planes[name], cover)
+    spread = [min(1.0, max(0.0, value)) for value in ((scene.ctr - 0.35) / 0.35, scene.cpar / 0.6)]
+    whole = [float(scene.view == "AP"), *(float(scene.edema >= grade) for grade in (1, 2, 3)), *spread]
+    cells = torch.stack([*planes.values(), *(torch.full((side, side), value) for value in whole)])
+    squares = cells.unfold(1, CELLS, CELLS).unfold(2, CELLS, CELLS)  # (structures, GRID, GRID, CELLS, CELLS)
+    return squares.permute(1, 2, 0, 3, 4).reshape(GRID * GRID, -1)
 
 
 def corpus(seed: int, patients: int = 300) -> Iterator[str]:
@@ -141,14 +147,23 @@ def losses(
     inputs: dict[str, torch.Tensor],
     cover: torch.Tensor,
     soft: torch.Tensor,
+    *,
+    reads: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross entropy of the answers against soft labels, and of the locator against the structures' places."""
+    """Cross entropy of the answers against soft labels (0 while the language model does not read yet), and of the
+    locator against what is where."""
     labels = inputs.pop("labels")
-    out = model.model(**inputs, use_cache=False)
-    trained = labels[:, 1:] != IGNORE
-    logits = model.lm_head(out.last_hidden_state[:, :-1][trained]).float()
-    text = -(soft[labels[:, 1:][trained]] * logits.log_softmax(-1)).sum(-1).mean()
-    seen = locator(out.image_hidden_states.reshape(-1, WIDTH)).float()
+    text = torch.zeros(())
+    if reads:
+        out = model.model(**inputs, use_cache=False)
+        trained = labels[:, 1:] != IGNORE
+        logits = model.lm_head(out.last_hidden_state[:, :-1][trained]).float()
+        text = -(soft[labels[:, 1:][trained]] * logits.log_softmax(-1)).sum(-1).mean()
+        features = out.image_hidden_states
+    else:
+        found = model.model.get_image_features(inputs["pixel_values"], return_dict=True).pooler_output
+        features = torch.cat(list(found))
+    seen = locator(features.reshape(-1, WIDTH)).float()
     place = torch.nn.functional.binary_cross_entropy_with_logits(seen, cover.reshape(seen.shape))
     return text, place
 
@@ -164,11 +179,14 @@ def collate(
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """Trains, saves every few minutes, probes at the end; returns what `pretraining.json` holds."""
     torch.manual_seed(args.seed)
-    model = build(args.out, corpus(args.seed), seed=args.seed)
-    adapter = load("tiny", str(args.out))
     if args.start:
-        model.load_state_dict(load("tiny", str(args.start)).load_model(dtype=torch.float32).state_dict())
-    locator = torch.nn.Linear(WIDTH, len(STRUCTURES))
+        adapter = load("tiny", str(args.start))
+        model = adapter.load_model(dtype=torch.float32)
+        save(args.out, model, adapter.processor)
+    else:
+        model = build(args.out, corpus(args.seed), seed=args.seed)
+        adapter = load("tiny", str(args.out))
+    locator = torch.nn.Linear(WIDTH, (len(STRUCTURES) + len(GLOBAL)) * CELLS * CELLS)
     parameters = [*model.parameters(), *locator.parameters()]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
@@ -194,7 +212,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             group["lr"] = args.lr * _schedule(step, done)
         cover = inputs.pop("cover")
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            text, place = losses(model, locator, inputs, cover, soft)
+            text, place = losses(model, locator, inputs, cover, soft, reads=done > args.sight)
         (text + PLACE_WEIGHT * place).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -215,7 +233,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     save(args.out, model, adapter.processor)
     last = record[-200:]
     return {
-        "command": f"python -m model_adapters.tiny.pretrain {' '.join(sys.argv[1:])}",
+        "command": f"python -m model_adapters.tiny.pretrain --out FOLDER{_flags(args)}",
         "phantom_version": phantom.VERSION,
         "phantom_seed": RESERVED_SEED + args.seed,
         "images": args.images,
@@ -238,8 +256,11 @@ def main() -> None:
         "--minutes", type=float, default=math.inf, help="stop (and cool down) earlier than --images"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--start", type=Path, help="checkpoint of the same vocabulary to go on from")
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--sight", type=float, default=0.3, help="share of the run that trains the vision tower only"
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--workers", type=int, default=1)
@@ -253,21 +274,23 @@ def main() -> None:
     print(text)
 
 
+def _flags(args: argparse.Namespace) -> str:
+    """What decides the result, as flags."""
+    names = ("images", "passes", "minutes", "sight", "batch", "lr", "seed")
+    flags = [f" --{name} {getattr(args, name)}" for name in names if getattr(args, name) != math.inf]
+    return "".join(flags) + ("" if args.bf16 else " --no-bf16") + (" --start FOLDER" if args.start else "")
+
+
 def _written(adapter: Llava, listing: Listing, size: tuple[int, int]) -> tuple[str, str]:
     boxes = [adapter.codec.write(box, *size) for box in listing.boxes]
     asked = listing.header.count(BOX_SLOT)
     return fill_slots(listing.header, boxes[:asked]), fill_slots(listing.text, boxes[asked:])
 
 
-def _overlap(low: float, high: float) -> torch.Tensor:
-    """Share of each of GRID equal intervals of 0..1 that [low, high] covers."""
-    edges = torch.linspace(0, 1, GRID + 1)
-    return ((edges[1:].clamp(max=high) - edges[:-1].clamp(min=low)).clamp(min=0) * GRID).clamp(max=1)
-
-
 def _schedule(step: int, done: float) -> float:
-    """Warm-up over 200 steps, then cosine down to 1 %."""
-    return min(1.0, step / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    """Warm-up over 200 steps, full rate for half of the run, then cosine down to 1 %."""
+    falling = min(1.0, max(0.0, 2 * done - 1))
+    return min(1.0, step / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * falling)))
 
 
 if __name__ == "__main__":

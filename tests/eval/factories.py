@@ -36,13 +36,21 @@ def entries_of(image_id, rng):
     labels = frozenset(label for label in LABELS if rng.random() < 0.4)
     phrase = PHRASES[int(rng.integers(2))]
     return [
-        entry("calculation", Ratio("CTR", round(float(rng.uniform(0.4, 0.7)), 2)), image_id=image_id, kind="ctr"),
+        entry(
+            "calculation", Ratio("CTR", round(float(rng.uniform(0.4, 0.7)), 2)), image_id=image_id, kind="ctr"
+        ),
         entry("report", f"The heart is normal. There is a {phrase} of {grade} cm.", image_id=image_id),
         entry("severity", grade, image_id=image_id),
         entry("findings", labels, image_id=image_id),
         entry("rec", (box,), image_id=image_id, prompt=f"Where is the {phrase}?"),
         entry("reg", phrase, image_id=image_id, boxes=(box,)),
-        entry("vqa", "yes" if "edema" in labels else "no", image_id=image_id, prompt="Is there edema?", kind="presence"),
+        entry(
+            "vqa",
+            "yes" if "edema" in labels else "no",
+            image_id=image_id,
+            prompt="Is there edema?",
+            kind="presence",
+        ),
         entry("vqa", str(grade), image_id=image_id, n=1, prompt="How many?", kind="count"),
     ]
 

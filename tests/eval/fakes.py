@@ -13,10 +13,10 @@ class FakeAdapter:
 
     name = family = folder = "fake"
     codec = CanonicalBoxes()
-    generation = {"do_sample": False}
     processor = SimpleNamespace(tokenizer=lambda texts: {"input_ids": [text.split() for text in texts]})
 
     def __init__(self):
+        self.generation = {"do_sample": False}
         self.images = []
 
     def pixels(self, image):

@@ -40,7 +40,11 @@ def test_every_entry_is_answered_once_with_its_own_prompt(mixture_dir, pairs, tm
         assert row["output"] == fill_slots(entry.prompt, boxes[:n]).upper()
         assert row["target"] == fill_slots(entry.target, boxes[n:])
         assert list(row) == ["entry_id", "image_id", "patient_id", "task", "output", "parsed", "target"]
-        assert (row["image_id"], row["patient_id"], row["task"]) == (image.image_id, image.patient_id, entry.task)
+        assert (row["image_id"], row["patient_id"], row["task"]) == (
+            image.image_id,
+            image.patient_id,
+            entry.task,
+        )
     assert len(adapter.images) == len({image.image_id for image, _ in pairs})  # pixels once an image
 
 
@@ -94,7 +98,11 @@ def test_blind_pairs_ask_each_prompt_once(pairs):
     assert standing.keys() == {entry.entry_id for _, entry in pairs}
     for _, entry in pairs:
         stands = standing[entry.entry_id][1]
-        assert (stands.task, stands.prompt, stands.prompt_boxes) == (entry.task, entry.prompt, entry.prompt_boxes)
+        assert (stands.task, stands.prompt, stands.prompt_boxes) == (
+            entry.task,
+            entry.prompt,
+            entry.prompt_boxes,
+        )
     assert len({stands.entry_id for _, stands in standing.values() if stands.task == "vqa"}) == 2
     limited = blind_pairs(pairs, limit=3)
     assert sum(entry_id.split("/")[1] == "reg" for entry_id in limited) == 3
@@ -102,7 +110,7 @@ def test_blind_pairs_ask_each_prompt_once(pairs):
 
 def test_token_limits_leave_room(mixture_dir):
     limits = token_limits(FakeAdapter(), read_mixture(mixture_dir))
-    longest = len("The heart is normal. There is a right mass of 3 cm.".split())
+    longest = len(["The", "heart", "is", "normal.", "There", "is", "a", "right", "mass", "of", "3", "cm."])
     assert limits["report"] == longest * 3 // 2 + 8
     assert set(limits) == set(TASKS)
 

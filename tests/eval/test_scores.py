@@ -11,7 +11,16 @@ from data_recipes.store import read_mixture
 from data_recipes.tasks import TASKS
 from data_recipes.tasks.calculation import Ratio
 from eval.answers import known
-from eval.baselines import baselines, best, best_label_set, lookup, mean_boxes, most_frequent, safest_ratio, subject
+from eval.baselines import (
+    baselines,
+    best,
+    best_label_set,
+    lookup,
+    mean_boxes,
+    most_frequent,
+    safest_ratio,
+    subject,
+)
 from eval.scores import AVERAGE, compare, held_out_hash, score
 from eval.tasks import metrics
 from tests.eval.factories import entry, make_mixture
@@ -99,7 +108,9 @@ def test_other_test_sets_are_not_compared(truths):
 
 def test_held_out_hash_sees_the_test_entries_only(tmp_path):
     def of(folder, **kwargs):
-        return held_out_hash(e for _, e in read_mixture(make_mixture(tmp_path / folder, **kwargs)).of_split("test"))
+        return held_out_hash(
+            e for _, e in read_mixture(make_mixture(tmp_path / folder, **kwargs)).of_split("test")
+        )
 
     assert of("a") == of("b", train=8, train_seed=9, name="other")
     assert of("a") != of("c", seed=5)

@@ -22,6 +22,7 @@ SCENE = Scene(
         Abnormality("nodule", "right", "upper", "small", Box(0.2, 0.25, 0.26, 0.31), 0.003),
         Abnormality("nodule", "right", "upper", "small", Box(0.3, 0.3, 0.35, 0.36), 0.002),
         Abnormality("pleural effusion", "left", "lower", "large", Box(0.55, 0.5, 0.85, 0.8), 0.06),
+        Abnormality("mass", "left", "upper", "", Box(0.6, 0.2, 0.7, 0.3), 0.01),
         Abnormality(
             "support device", "", "", "", Box(0.5, 0, 0.53, 0.3), 0.01, {"kind": "endotracheal tube"}
         ),

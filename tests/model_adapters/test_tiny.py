@@ -1,5 +1,6 @@
 """The tokenizer of `tiny`, its descriptions and its pretraining."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from data_recipes import tasks
 from data_recipes.sources import phantom
+from model_adapters.registry import load_adapter
 from model_adapters.tiny import pretrain
 from model_adapters.tiny.build import NUMBERS, build_tokenizer
 from model_adapters.tiny.describe import describe, label
@@ -68,9 +70,11 @@ def test_descriptions_are_no_task_format(scene):
         ("state", r"^right pleural effusion = (.+?)(;|$)", "absent"),
         ("state", r"^pleural effusion = (.+?)(;|$)", "left"),
         ("state", r"^nodule = (.+?)(;|$)", "right"),
-        ("state", r"^mass = (.+?)(;|$)", "absent"),
+        ("state", r"^consolidation = (.+?)(;|$)", "absent"),
+        ("state", r"^left mass = (.+?)(;|$)", "present"),
+        ("order", r"^(.+) >", "left pleural effusion"),
         ("count", r"nodule = (\d)", "2"),
-        ("count", r"all = (\d)", "5"),
+        ("count", r"all = (\d)", "6"),
         ("zones", r"right upper = (.+?)(;|$)", "nodule"),
         ("zones", r"right mid = (.+?)(;|$)", "none"),
     ],
@@ -92,14 +96,15 @@ def test_a_label_of_two_lists_both_boxes(scene):
 
 
 def test_structures_cover_by_hand(scene):
-    cover = pretrain.structures(scene).view(8, 8, -1)
-    nodules = cover[:, :, pretrain.STRUCTURES.index("nodule")]
-    # [0.2, 0.26] x [0.25, 0.31] and [0.3, 0.35] x [0.3, 0.36] on squares of an eighth
-    assert {tuple(place) for place in nodules.nonzero().tolist()} == {(2, 1), (2, 2)}
-    assert nodules[2, 1] == pytest.approx(0.05 * 0.06 * 64, abs=1e-5)
-    quarter = pretrain._overlap(0.25, 0.5)
-    assert torch.allclose(quarter, torch.tensor([0, 0, 1.0, 1, 0, 0, 0, 0]))
-    assert pretrain._overlap(0.0, 1 / 16)[0] == pytest.approx(0.5)
+    mask = np.zeros((224, 224), bool)
+    mask[28:35, 0:14] = True  # second row of tokens; a cell is 7 x 7 pixels: its two upper left cells
+    cover = pretrain.structures(scene, {"nodule 0": mask, "trachea": mask}).view(8, 8, -1, 4, 4)
+    nodule = cover[:, :, pretrain.STRUCTURES.index("nodule")]
+    assert nodule[1, 0].tolist() == [[1, 1, 0, 0], [0] * 4, [0] * 4, [0] * 4]
+    assert nodule.sum() == 2
+    assert cover[0, 0, len(pretrain.STRUCTURES) :, 0, 0].tolist() == pytest.approx(
+        [1, 1, 1, 0, (0.53 - 0.35) / 0.35, 0.31 / 0.6]
+    )
 
 
 def test_soft_labels_are_distributions(adapter):
@@ -128,3 +133,15 @@ def _values(tree, key):
     if isinstance(tree, dict):
         return [v for k, v in tree.items() if k == key] + [x for v in tree.values() for x in _values(v, key)]
     return [x for v in tree for x in _values(v, key)] if isinstance(tree, list) else []
+
+
+@pytest.mark.slow
+def test_the_script_pretrains_and_probes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pretrain, "corpus", lambda seed: ["listing: state; nodule = absent", "[0.00, 0.01]"])
+    flags = "--images 8 --passes 2 --batch 4 --workers 0 --probe-images 2 --sight 0.5"
+    monkeypatch.setattr("sys.argv", ["pretrain", "--out", str(tmp_path / "out"), *flags.split()])
+    pretrain.main()
+    summary = json.loads((tmp_path / "out" / "pretraining.json").read_text())
+    assert (summary["steps"], summary["images"], summary["images_seen"]) == (4, 8, 16)
+    assert 0 <= summary["held_out"]["CTR error"] <= 1
+    load_adapter(str(tmp_path / "out")).load_model(dtype=torch.float32)

@@ -20,8 +20,8 @@ from data_recipes.sources.ct.options import Scan, read_options
 NAME = "ct"
 VERSION = "1"
 NOTES = (
-    "One real patient: with a single CT the split is by anatomical warp, not by patient; scores say nothing about "
-    "generalisation to new patients.",
+    "One real patient: with a single CT the split is by anatomical warp, not by patient; scores say nothing "
+    "about generalisation to new patients.",
     "Abnormalities are inserted into the CT, and hearts are warped: they are not a patient's own.",
 )
 _ENTRIES = 5
@@ -40,8 +40,10 @@ class Unit:
 
 
 def units(options: Mapping[str, Any], *, seed: int, images: int, first: int = 0) -> Sequence[Unit]:
-    """Warps number `first` and up. Of several CTs each gives the next warp in turn, and whole turns are given, so
-    that every split grows; then the CT is the patient and has the split that the option names.
+    """Warps number `first` and up.
+
+    Of several CTs each gives a warp in turn, and whole turns are given, so that every split grows. Where the
+    option `split` is given, the CT is the patient and has the split named there.
 
     Raises:
         UserError: an unknown or unusable option, a negative number, or the extra is not installed.

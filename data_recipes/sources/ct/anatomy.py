@@ -1,7 +1,7 @@
-"""A chest CT with its label map, read once and prepared for warping: attenuation and soft masks on one coarse grid.
+"""A chest CT with its label map, read once and prepared for warping: attenuation and soft masks on one grid.
 
-Arrays are (X, Y, Z) in RAS order: +x is the patient's right, +y anterior, +z superior. Lengths are in mm, with the
-origin at the centre of the volume.
+Arrays are (X, Y, Z) in RAS order: +x is the patient's right, +y anterior, +z superior. Lengths are in mm from
+the centre of the volume.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy import ndimage
 from data_recipes.errors import UserError
 from data_recipes.sources.ct.options import Scan
 
-# Voxels are averaged in whole blocks no longer than this (x, y, z); a frontal projection sums over depth anyway.
+# Voxels are averaged in whole blocks no longer than this, mm (x, y, z); a projection sums over depth anyway.
 GRID_MM = np.array([2.5, 3.6, 2.5])
 STUMP_MM = 11.0
 BODY = 0.6  # attenuation that separates the body from air, water is 1
@@ -30,7 +30,7 @@ class Anatomy:
 
     Attributes:
         attenuation: (X, Y, Z) float32, relative to water: 0 in air, 1 in water, above 1.3 in bone.
-        masks: structure -> (X, Y, Z) float32, the share of each voxel inside; its surface is where the share is 0.5.
+        masks: structure -> (X, Y, Z) float32, the share of each voxel inside; the surface is at share 0.5.
         spacing: (3,) mm.
     """
 
@@ -74,7 +74,7 @@ def load(scan: Scan) -> Anatomy:
     """The prepared chest of a scan; kept for the process, since warps start from it again and again.
 
     Raises:
-        UserError: a file is missing or unreadable, the two differ in shape, or a structure is not in the label map.
+        UserError: a file is missing or unreadable, the two differ in shape, or a structure is not in the map.
     """
     volume, affine = _read(scan.volume, f"volume of CT {scan.name!r}")
     labels, _ = _read(scan.labels, f"label map of CT {scan.name!r}")
@@ -90,8 +90,8 @@ def load(scan: Scan) -> Anatomy:
         inside = np.isin(labels, ids)
         if not inside.any():
             raise UserError(
-                f"{scan.labels}: {name!r} of CT {scan.name!r} has no voxel with label {', '.join(map(str, ids))}; "
-                f"the map holds {_some(np.unique(labels))}"
+                f"{scan.labels}: {name!r} of CT {scan.name!r} has no voxel of label "
+                f"{', '.join(map(str, ids))}; the map holds {_some(np.unique(labels))}"
             )
         masks[name] = _block_mean(inside, factors)
     masks["heart"] = _without_vessels(masks["heart"], spacing * factors)

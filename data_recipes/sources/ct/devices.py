@@ -1,5 +1,5 @@
-"""Support devices. A line is thinner than a voxel: its course lies in the chest in 3-D, and is drawn where the rays
-of the projection put it."""
+"""Support devices. A line is thinner than a voxel: its course lies in the chest in 3-D, and is drawn where
+the rays of the projection put it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _tube_course(chest: Anatomy, rng: np.random.Generator) -> np.ndarray:
     points[:, :2] = np.stack(
         [np.convolve(np.pad(v, 4, mode="edge"), np.ones(9) / 9, "valid") for v in points[:, :2].T], axis=1
     )
-    return np.vstack([points, [*points[-1][:2], z[-1] + 20]])
+    return points
 
 
 def _line_course(chest: Anatomy, rng: np.random.Generator) -> np.ndarray:
@@ -109,7 +109,7 @@ def _line_course(chest: Anatomy, rng: np.random.Generator) -> np.ndarray:
 
 
 def _pacemaker_course(chest: Anatomy, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The lead from the case below the left clavicle to the apex of the right ventricle, and the case's outline."""
+    """The lead, from below the left clavicle to the apex of the right ventricle, and the case's outline."""
     middle, apex, low, high = _landmarks(chest)
     front = float(chest.extent("left lung")[1][1])
     y = float((low[1] + high[1]) / 2)

@@ -1,6 +1,6 @@
 """Abnormalities put into a warped chest in 3-D: the attenuation changes in place, and a soft mask says where.
 
-Each function takes the chest, a side and a generator, and returns the Lesion, or None when the lung has no room.
+Each function takes the chest, a side and a generator, and returns the Lesion, or None when there is no room.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ GRAIN = 2.5  # mm over which an edge goes from 0 to 1
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
-    """extent: radius, half length or rim in cm, for an effusion the share of the lung's height; mask: (X, Y, Z) soft."""
+    """extent: radius, half length or rim in cm, for an effusion the share of the lung's height;
+    mask: (X, Y, Z) soft."""
 
     name: str
     side: str
@@ -105,8 +106,8 @@ def add_effusion(chest: Anatomy, side: str, rng: np.random.Generator) -> Lesion 
 
 
 def add_pneumothorax(chest: Anatomy, side: str, rng: np.random.Generator) -> Lesion | None:
-    """Air where the lung was: the lung shrinks in the frontal plane towards its medial base, so that an apical and
-    lateral rim is left over the whole depth."""
+    """Air where the lung was: the lung shrinks in the frontal plane towards its medial base, so that an
+    apical and lateral rim is left over the whole depth."""
     scale = rng.uniform(0.8, 0.93)
     lung = chest.masks[f"{side} lung"]
     low, high = chest.extent(f"{side} lung")
@@ -124,7 +125,7 @@ def add_pneumothorax(chest: Anatomy, side: str, rng: np.random.Generator) -> Les
 
 
 def add_edema(chest: Anatomy, grade: int, rng: np.random.Generator) -> None:
-    """Fluid of heart failure in both lungs: 1 wider vessels, 2 also a fine network, 3 also a haze around the hila."""
+    """Fluid of heart failure in both lungs: 1 wider vessels, 2 a fine network too, 3 a perihilar haze too."""
     if not grade:
         return
     x, y, z = chest.axes()
@@ -171,7 +172,8 @@ def _blob(
     strength: float,
     inside: bool = True,
 ) -> Lesion | None:
-    """A ball (radius in mm) with waves of relative height `bumps` on it; cut to the lung unless it fits `inside`."""
+    """A ball (radius in mm) with waves of relative height `bumps` on it, cut to the lung; with `inside` it
+    lies where it fits into the lung."""
     centre = _place(chest, side, rng, radius + MARGIN if inside else 5.0)
     if centre is None:
         return None
@@ -208,10 +210,11 @@ def _window(chest: Anatomy, centre: np.ndarray, reach: float) -> tuple[slice, sl
 def _place(
     chest: Anatomy, side: str, rng: np.random.Generator, depth: float, highest: float = np.inf
 ) -> np.ndarray | None:
-    """A random point (3,) mm at least `depth` mm inside a lung, not before or behind the heart."""
+    """A random point (3,) mm at least `depth` mm inside a lung, in air, not before or behind the heart."""
     step = 2  # every second voxel will do, and is eight times as fast
     lung = chest.masks[f"{side} lung"][::step, ::step, ::step] >= 0.5
-    free = lung & ~(chest.masks["heart"][::step, ::step, ::step] >= 0.5).any(axis=1, keepdims=True)
+    aerated = chest.attenuation[::step, ::step, ::step] < 0.7
+    free = lung & aerated & ~(chest.masks["heart"][::step, ::step, ::step] >= 0.5).any(axis=1, keepdims=True)
     deep = ndimage.distance_transform_edt(lung, sampling=chest.spacing * step) >= depth
     choices = np.argwhere(free & deep) * step * chest.spacing + chest.affine[:3, 3]
     choices = choices[choices[:, 2] <= highest]

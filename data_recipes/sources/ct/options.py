@@ -47,7 +47,7 @@ def read_options(options: Mapping[str, Any]) -> Options:
     """Checked options.
 
     Raises:
-        UserError: an unknown key, a missing one, a value of the wrong kind, or the extra `ct` is not installed.
+        UserError: an unknown or missing key, a value of the wrong kind, or the extra `ct` is not installed.
     """
     for key in options:
         if key not in OPTIONS:

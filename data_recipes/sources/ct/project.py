@@ -18,7 +18,7 @@ class Pose:
 
     Attributes:
         view: "PA" (the source behind the patient) or "AP" (in front).
-        source_to_detector, source_to_patient: along the central ray; the patient's point is the volume's centre.
+        source_to_detector, source_to_patient: along the central ray; the patient is at the volume's centre.
         field: side of the square detector.
         rotation: of the patient about the long axis; tilt: forwards or backwards; roll: in the image plane.
         shift: of the patient to the right and upwards, (2,).
@@ -35,7 +35,7 @@ class Pose:
 
 
 class Projector:
-    """Rays of one pose through one grid, onto size x size pixels; the patient's left is at the image's right."""
+    """Rays of one pose through one grid, onto size x size pixels; the patient's left is at the right."""
 
     def __init__(self, anatomy: Anatomy, pose: Pose, size: int) -> None:
         import torch
@@ -59,8 +59,8 @@ class Projector:
         )
         away = pose.source_to_patient if pose.view == "AP" else -pose.source_to_patient
         self._pose = convert(
-            torch.tensor([[pose.rotation, pose.tilt, pose.roll]]),
-            torch.tensor([[-pose.shift[0], away, -pose.shift[1]]]),
+            torch.tensor([[pose.rotation, pose.tilt, pose.roll]], dtype=torch.float32),
+            torch.tensor([[-pose.shift[0], away, -pose.shift[1]]], dtype=torch.float32),
             parameterization="euler_angles",
             convention="ZXY",
             degrees=True,
@@ -95,8 +95,8 @@ class Projector:
     def _rays(
         self, volume: np.ndarray, low: np.ndarray, high: np.ndarray, reduce: str, *, whole: bool
     ) -> np.ndarray:
-        """Sum or maximum along the rays inside the box from `low` to `high`; with `whole` false only the pixels that
-        the box covers are computed, the others are 0."""
+        """Sum or maximum along the rays inside the box from `low` to `high`; unless `whole`, only the pixels
+        that the box covers are computed, the others are 0."""
         import torch
 
         corners = np.array(

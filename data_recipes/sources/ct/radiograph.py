@@ -1,4 +1,4 @@
-"""One radiograph of a warped chest: abnormalities, rays, exposure, and the scene measured on the silhouettes."""
+"""One radiograph of a warped chest: abnormalities, rays, exposure, and the scene that silhouettes show."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ _WARP, _LESION, _POSE, _DEVICE, _EXPOSURE = range(5)
 
 @dataclass(frozen=True, eq=False)
 class Radiograph:
-    """pixels: (H, W) uint8; masks: (H, W) bool, named as the scene's anatomy, and "<name> <n>" for abnormality n."""
+    """pixels: (H, W) uint8; masks: (H, W) bool, by names of the scene's anatomy and "<name> <n>" for
+    abnormality n."""
 
     pixels: np.ndarray
     scene: Scene
@@ -86,8 +87,8 @@ def measure(
 ) -> tuple[Scene, dict[str, np.ndarray]]:
     """The scene, from silhouettes alone, and the silhouettes.
 
-    CTR is the heart's width over the width of both lungs together; CPAR the heart's area over that of the lungs,
-    with the parts that the heart overlaps.
+    CTR is the heart's width over the width of both lungs together; CPAR the heart's area over that of the
+    lungs, with the parts that the heart overlaps.
     """
     masks = {name: projector.silhouette(mask) for name, mask in chest.masks.items()}
     anatomy = {name: box for name, mask in masks.items() if (box := tight_box(mask)) is not None}
@@ -131,5 +132,5 @@ def expose(path: np.ndarray, view: str, rng: np.random.Generator) -> np.ndarray:
     signal = signal + rng.uniform(0.5, 0.9) * (signal - ndimage.gaussian_filter(signal, path.shape[0] / 40))
     body = signal[path > 5.0]
     low, high = np.percentile(body if body.size else signal, [2, 99.3])
-    grey = np.clip((signal - low) / max(high - low, 1e-3), 0, 1) ** rng.uniform(0.85, 1.15)
+    grey = np.clip((signal - low) / max(high - low, 1e-3), 0, 1) ** rng.uniform(1.0, 1.3)
     return np.asarray(np.round(12 + 238 * grey), dtype=np.uint8)

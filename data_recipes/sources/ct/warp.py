@@ -1,7 +1,7 @@
-"""Anatomical warps: other chests from one. Volume and masks move together, so that what is measured stays exact.
+"""Anatomical warps: other chests from one. Volume and masks move together: what is measured stays exact.
 
-A warp is a map from each voxel of the new chest back to a place in the old one. Whole-chest scaling only changes the
-size of a voxel; inspiration, heart size and a smooth random field move places.
+A warp is a map from each voxel of the new chest back to a place in the old one. Whole-chest scaling only
+changes the size of a voxel; inspiration, heart size and a smooth random field move places.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def draw_warp(rng: np.random.Generator) -> Warp:
         width=float(rng.uniform(0.92, 1.08)),
         depth=float(rng.uniform(0.88, 1.12)),
         height=float(rng.uniform(0.94, 1.08)),
-        heart=float(rng.uniform(0.85, 1.95)),
+        heart=float(np.exp(rng.uniform(np.log(0.85), np.log(2.5)))),
         inspiration=float(rng.uniform(-18, 22)),
         roughness=float(rng.uniform(2, 5)),
     )
@@ -85,7 +85,7 @@ def _below_apex(anatomy: Anatomy, z: np.ndarray) -> np.ndarray:
 
 
 def _around_heart(anatomy: Anatomy, places: list[np.ndarray], scale: float) -> list[np.ndarray]:
-    """Places pulled towards the heart's centre where the heart is to grow: fully in width, half in the other axes.
+    """Places pulled towards the heart's centre where the heart is to grow: fully in width, else half.
 
     r(1 - a exp(-r^4)) rises with r for -0.87 < a < 1, so that nothing folds for scales above 0.54.
     """
