@@ -50,6 +50,7 @@ class Evaluation:
     train: Mixture
     split: str
     limit: int | None
+    notation: str
     pairs: Sequence[Pair]
     out: Path
 
@@ -65,6 +66,7 @@ def prepare(
     split: str = "test",
     output_dir: Path | None = None,
     predictions: Path | None = None,
+    notation: str = "model",
     base: bool = False,
     limit: int | None = None,
     progress: bool = True,
@@ -75,8 +77,12 @@ def prepare(
         limit: score this many images of the split only, evenly spaced.
 
     Raises:
-        UserError: no such run, mixture or split.
+        UserError: no such run, model, mixture, split or notation.
     """
+    if notation not in NOTATIONS:
+        raise UserError(f"unknown notation {notation!r}: it is one of {', '.join(NOTATIONS)}")
+    if notation != "model" and predictions is None:
+        raise UserError("--notation is about a file: give it with --predictions")
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}: it is one of {', '.join(SPLITS)}")
     if (Path(run) / "run.yaml").is_file() or (mixture is None and Path(run).exists()):
@@ -87,6 +93,7 @@ def prepare(
         )
     else:
         found = None
+        load_adapter(run)  # an unknown model is told before a mixture is built
     own = trained_on(found, progress=progress) if found else None
     folder = mixture_folder(mixture, progress=progress) if mixture else own
     assert folder is not None
@@ -111,6 +118,7 @@ def prepare(
         train=train,
         split=split,
         limit=limit,
+        notation=notation,
         pairs=pairs,
         out=output_dir or default,
     )
@@ -120,7 +128,6 @@ def evaluate(
     plan: Evaluation,
     *,
     predictions: Path | None = None,
-    notation: str = "model",
     blind: bool = True,
     batch_size: int = 64,
     resamples: int = RESAMPLES,
@@ -135,20 +142,18 @@ def evaluate(
     Raises:
         UserError: the model, an image or the predictions file cannot be used.
     """
-    if notation not in NOTATIONS:
-        raise UserError(f"unknown notation {notation!r}: it is one of {', '.join(NOTATIONS)}")
     known_ids = {entry.entry_id for _, entry in plan.pairs}
     problems = Problems()
     blind_answers: list[Answer] = []
     own = plan.out / "predictions.jsonl"
     if predictions is None:
-        if notation != "model":
-            raise UserError("--notation canonical is about a file: give it with --predictions")
         adapter = load_adapter(plan.model)
         blind_answers = _generate(plan, adapter, own, blind=blind, batch_size=batch_size, progress=progress)
         answers = answers_from_rows(plan.pairs, read_own(own))
     else:
-        codec: BoxNotation = CanonicalBoxes() if notation == "canonical" else load_adapter(plan.model).codec
+        codec: BoxNotation = (
+            CanonicalBoxes() if plan.notation == "canonical" else load_adapter(plan.model).codec
+        )
         outputs, problems = read_outputs(predictions, known_ids)
         answers = answers_from_outputs(plan.pairs, outputs, codec)
         rows = [

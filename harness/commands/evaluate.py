@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -41,8 +42,12 @@ def evaluate(
     resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap over patients.")] = 2000,
 ) -> None:
     """Score a run on the seven tasks of the test set: predictions.jsonl and scores.json."""
+    import transformers
+
     from eval import evaluation, terminal
 
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
     console = Console()
     plan = evaluation.prepare(
         run,
@@ -50,13 +55,13 @@ def evaluate(
         split=split,
         output_dir=output_dir,
         predictions=predictions,
+        notation=notation,
         base=base,
         limit=limit,
     )
     scores, problems = evaluation.evaluate(
         plan,
         predictions=predictions,
-        notation=notation,
         blind=blind,
         batch_size=batch_size,
         resamples=resamples,

@@ -48,10 +48,8 @@ def score_run(folder, **kwargs):
     options = {
         key: kwargs.pop(key) for key in ("mixture", "output_dir", "split", "limit", "base") if key in kwargs
     }
-    plan = evaluation.prepare(str(folder), predictions=file, progress=False, **options)
-    content, problems = evaluation.evaluate(
-        plan, predictions=file, notation="canonical", resamples=200, **kwargs
-    )
+    plan = evaluation.prepare(str(folder), predictions=file, notation="canonical", progress=False, **options)
+    content, problems = evaluation.evaluate(plan, predictions=file, resamples=200, **kwargs)
     return plan.out, content, problems
 
 
@@ -211,6 +209,10 @@ def test_results_of_something_else_do_not_overwrite_the_runs_own(runs, tmp_path)
 def test_mistakes_of_users(runs, tmp_path):
     with pytest.raises(UserError, match="no run folder"):
         evaluation.prepare("nowhere")
+    with pytest.raises(UserError, match="did you mean 'tiny'"):
+        evaluation.prepare("tinny", mixture="imax")
+    with pytest.raises(UserError, match="unknown notation"):
+        evaluation.prepare(str(runs[0]), notation="latex")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no run\.yaml"):
         evaluation.prepare(str(tmp_path / "empty"))

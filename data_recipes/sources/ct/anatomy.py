@@ -78,6 +78,8 @@ def load(scan: Scan) -> Anatomy:
     """
     volume, affine = _read(scan.volume, f"volume of CT {scan.name!r}")
     labels, _ = _read(scan.labels, f"label map of CT {scan.name!r}")
+    volume = np.nan_to_num(volume, nan=-1000.0)  # what a scanner did not see is padded
+    labels = np.nan_to_num(labels).astype(np.int32)  # whole numbers are looked up in a table
     if volume.shape != labels.shape:
         raise UserError(
             f"{scan.labels}: the label map of CT {scan.name!r} is {labels.shape}, its volume {volume.shape}: "
@@ -114,7 +116,7 @@ def _read(path: str, what: str) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{path}: no such file ({what})")
     try:
         image: Any = nibabel.as_closest_canonical(nibabel.load(path))
-        data = np.asarray(image.dataobj)
+        data = np.asarray(image.dataobj, dtype=np.float32)
     except Exception as error:  # nibabel, zlib and the file system each raise their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a readable NIfTI file ({what}): {reason}") from error
@@ -127,7 +129,7 @@ def _block_mean(array: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """Means over whole blocks of voxels; what is left at the far ends is cut off."""
     for axis, factor in enumerate(factors):
         kept = array.shape[axis] // factor * factor
-        array = np.take(array, range(kept), axis) if kept < array.shape[axis] else array
+        array = array[(slice(None),) * axis + (slice(kept),)]
         shape = (*array.shape[:axis], kept // factor, factor, *array.shape[axis + 1 :])
         array = array.reshape(shape).mean(axis + 1, dtype=np.float32)
     return array
