@@ -1,4 +1,4 @@
-"""Mistakes of a user: one clear line that says what, where and what to do. Command lines exit with 2 on them."""
+"""Mistakes of a user: one clear line that says what, where and what to do. Commands exit with 2 on them."""
 
 from __future__ import annotations
 

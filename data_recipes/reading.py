@@ -85,7 +85,8 @@ def read(
 
 def _results(jobs: Sequence[Job], folder: Path) -> Iterator[list[Delivered | Rejection]]:
     one = partial(_read_job, folder=folder)
-    workers = min(_workers(), len(jobs) // _WORTH_A_WORKER)
+    worth = getattr(importlib.import_module(jobs[0].module), "WORTH_A_WORKER", _WORTH_A_WORKER) if jobs else 1
+    workers = min(_workers(), len(jobs) // worth)
     if workers <= 1:
         yield from map(one, jobs)
         return

@@ -143,7 +143,7 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "density": density(images, entries),
         "rejected": len(assembled.rejected),
         "match": None,
-        "notes": [],
+        "notes": [note for name in _source_names(recipe) for note in getattr(source(name), "NOTES", ())],
         **assembled.meta,
     }
     return Mixture(tuple(images), tuple(entries), meta)
@@ -156,11 +156,19 @@ def _source_names(recipe: Recipe) -> list[str]:
 
 
 def _without_folders(written: dict[str, Any]) -> dict[str, Any]:
-    """The recipe as the card may show it: a root keeps its last name only."""
+    """The recipe as the card may show it: a path among the options keeps its last name only."""
     for part in (written, *written.get("sources", {}).values()):
-        if root := part.get("options", {}).get("root"):
-            part["options"] = {**part["options"], "root": Path(root).name}
+        if "options" in part:
+            part["options"] = _last_names(part["options"])
     return written
+
+
+def _last_names(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _last_names(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_last_names(inner) for inner in value]
+    return Path(value).name if isinstance(value, str) and os.sep in value else value
 
 
 def _key(recipe: Recipe, progress: bool) -> str:

@@ -1,7 +1,8 @@
-"""The records that flow through everything: Box, Image, Entry, Mixture. Plain data, no torch, no model detail.
+"""The records that flow through everything: Box, Image, Entry, Mixture. Plain data, no torch, no model.
 
-Boxes are xyxy fractions 0..1 of the original image, origin at the top left corner. Prompts and targets mark where
-a box belongs with the slot `{box}`; `Entry.boxes` fills the slots of the prompt first, then those of the target.
+Boxes are xyxy fractions 0..1 of the original image, origin at the top left corner. Prompts and targets mark
+where a box belongs with the slot `{box}`; `Entry.boxes` fills the slots of the prompt first, then those of
+the target.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Box:
     def __post_init__(self) -> None:
         if not all(math.isfinite(v) for v in self.xyxy):
             raise ValueError(f"box {self.xyxy} holds a number that is not finite")
-        if not (0 <= self.x1 and self.x2 <= 1 and 0 <= self.y1 and self.y2 <= 1):
+        if min(self.xyxy) < 0 or max(self.xyxy) > 1:
             raise ValueError(f"box {self.xyxy} leaves the image: coordinates are fractions from 0 to 1")
         if self.x2 <= self.x1 or self.y2 <= self.y1:
             raise ValueError(f"box {self.xyxy} is empty or reversed: it needs x1 < x2 and y1 < y2")
@@ -57,7 +58,8 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One radiograph of one patient. `path` is relative to the mixture's folder, or empty when pixels are absent."""
+    """One radiograph of one patient. `path` is relative to the mixture's folder, or "" when pixels are
+    absent."""
 
     image_id: str
     patient_id: str

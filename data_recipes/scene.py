@@ -1,5 +1,5 @@
-"""What is true of one radiograph, measured on its geometry: the contract between sources that know the anatomy
-(phantom, ct) and the code that turns truth into entries (`annotate`).
+"""What is true of one radiograph, measured on its geometry: the contract between sources that know the
+anatomy (phantom, ct) and the code that turns truth into entries (`annotate`).
 
 Sides are the patient's: the patient's left lies at the right of the image.
 """
@@ -57,7 +57,7 @@ class Scene:
     Attributes:
         view: "PA" or "AP".
         ctr: cardiothoracic ratio, widest heart width over widest inner thoracic width, both horizontal.
-        cpar: cardiopulmonary area ratio, projected heart area over projected lung area (lung fields incl. overlap).
+        cpar: cardiopulmonary area ratio, projected heart area over projected area of both lung fields.
         edema: grade 0..3, an index into EDEMA_GRADES.
         anatomy: tight boxes by name: "heart", "right lung", "left lung", ... (only what is inside the image).
         abnormalities: localised ones, in no particular order; cardiomegaly is one of them (box of the heart,

