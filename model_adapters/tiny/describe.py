@@ -79,9 +79,11 @@ def state(scene: Scene, rng: np.random.Generator) -> Listing:
             values[f"{side} {name}"] = ", ".join(sizes) or ABSENT
     present = [key for key, value in values.items() if value != ABSENT]
     absent = [key for key, value in values.items() if value == ABSENT]
-    # About as much absence as presence, or the answer `absent` could be learnt without looking.
-    keys = _draw(rng, present, 1, 3) + _draw(rng, absent, 1, 3)
-    return _pairs("state", {key: values[key] for key in _draw(rng, keys, len(keys), len(keys))})
+    # As much absence as presence, or the answer `absent` could be learnt without looking.
+    chosen = [_one(rng, present or absent) if rng.random() < 0.5 else _one(rng, absent)]
+    asked = list(dict.fromkeys([*chosen, *_draw(rng, present, 0, 1), *_draw(rng, absent, 0, 1)]))
+    keys = _draw(rng, asked, len(asked), len(asked))
+    return _pairs("state", {key: values[key] for key in keys})
 
 
 def place(scene: Scene, rng: np.random.Generator) -> Listing | None:
@@ -170,7 +172,7 @@ def everything(scene: Scene, rng: np.random.Generator) -> Listing:
 # Boxes and presence are what is hard to learn.
 WEIGHTS: dict[Callable[[Scene, np.random.Generator], Listing | None], float] = {
     measures: 2.0,
-    state: 3.0,
+    state: 4.0,
     place: 2.5,
     anatomy: 0.8,
     region: 1.8,

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 import yaml
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from data_recipes import tasks
 from data_recipes.sources import phantom
 from model_adapters.registry import load_adapter
-from model_adapters.tiny import pretrain
+from model_adapters.tiny import material, pretrain
 from model_adapters.tiny.build import NUMBERS, build_tokenizer
 from model_adapters.tiny.describe import describe, label
 
@@ -95,16 +96,43 @@ def test_a_label_of_two_lists_both_boxes(scene):
     assert {one.boxes for one in places} == {tuple(a.box for a in nodules)}
 
 
-def test_structures_cover_by_hand(scene):
+def test_structures_cover_by_hand():
     mask = np.zeros((224, 224), bool)
     mask[28:35, 0:14] = True  # second row of tokens; a cell is 7 x 7 pixels: its two upper left cells
-    cover = pretrain.structures(scene, {"nodule 0": mask, "trachea": mask}).view(8, 8, -1, 4, 4)
-    nodule = cover[:, :, pretrain.STRUCTURES.index("nodule")]
-    assert nodule[1, 0].tolist() == [[1, 1, 0, 0], [0] * 4, [0] * 4, [0] * 4]
-    assert nodule.sum() == 2
-    assert cover[0, 0, len(pretrain.STRUCTURES) :, 0, 0].tolist() == pytest.approx(
-        [1, 1, 1, 0, (0.53 - 0.35) / 0.35, 0.31 / 0.6]
+    cover = material.structures({"nodule 0": mask, "trachea": mask})
+    nodule = cover[material.STRUCTURES.index("nodule")]
+    assert nodule[4, :2].tolist() == [255, 255]
+    assert nodule.sum() == cover.sum() == 2 * 255
+
+
+def test_whole_image_truths_by_hand(scene):
+    truths = material.whole(scene)
+    assert len(truths) == material.WHOLE_TRUTHS
+    assert truths[:6] == pytest.approx([1, 1, 1, 0, (0.53 - 0.35) / 0.35, 0.31 / 0.6])
+
+
+def test_material_gives_what_the_adapter_and_the_phantom_give(tmp_path, adapter):
+    material.prepare(tmp_path, Path(adapter.folder), images=3, seed=0, workers=1)
+    kept = material.Material(tmp_path, adapter)
+    pixels, scene = phantom.render(material.RESERVED_SEED, 0, 0)
+    assert kept.scenes[0] == scene
+    # a grey level is a step of 4/255 after normalisation
+    seen = adapter.pixels(PIL.Image.fromarray(pixels))
+    assert torch.allclose(kept.pixels(np.array([0]))[0], seen, atol=2.1 / 255)
+    cover = kept.cover(np.array([0, 1]))
+    assert cover.shape == (2, material.GRID**2, len(material.STRUCTURES) * material.CELLS**2)
+    left, right = (
+        cover[0].view(material.GRID, material.GRID, len(material.STRUCTURES), -1)[:, half, 2].sum()
+        for half in (slice(0, 4), slice(4, 8))
     )
+    assert right > left  # the patient's left lung lies at the right of the image
+
+
+@pytest.mark.parametrize("length", [2, 7, 24])
+def test_each_pass_shows_every_image_once(length):
+    for turn in range(3):
+        shown = [material.shuffled(length, turn * length + i, seed=1) for i in range(length)]
+        assert sorted(shown) == list(range(length))
 
 
 def test_soft_labels_are_distributions(adapter):
@@ -118,15 +146,15 @@ def test_soft_labels_are_distributions(adapter):
 
 
 def test_no_recipe_can_meet_a_pretraining_patient():
-    unit = phantom.units({}, seed=pretrain.RESERVED_SEED, images=1)[0]
-    assert phantom.read(unit)[0].image.patient_id.startswith(f"phantom-{pretrain.RESERVED_SEED}-")
+    unit = phantom.units({}, seed=material.RESERVED_SEED, images=1)[0]
+    assert phantom.read(unit)[0].image.patient_id.startswith(f"phantom-{material.RESERVED_SEED}-")
     recipes = Path(phantom.__file__).parents[2] / "recipes"
     seeds = [
         value
         for path in recipes.glob("*.yaml")
         for value in _values(yaml.safe_load(path.read_text()), "seed")
     ]
-    assert all(seed < pretrain.RESERVED_SEED for seed in seeds)
+    assert all(seed < material.RESERVED_SEED for seed in seeds)
 
 
 def _values(tree, key):
@@ -138,10 +166,14 @@ def _values(tree, key):
 @pytest.mark.slow
 def test_the_script_pretrains_and_probes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pretrain, "corpus", lambda seed: ["listing: state; nodule = absent", "[0.00, 0.01]"])
-    flags = "--images 8 --passes 2 --batch 4 --workers 0 --probe-images 2 --sight 0.5"
-    monkeypatch.setattr("sys.argv", ["pretrain", "--out", str(tmp_path / "out"), *flags.split()])
+    flags = "--images 8 --sight_steps 2 --sight_batch 4 --read_steps 3 --batch 4 --workers 0 --probe_images 2"
+    out, work = tmp_path / "out", tmp_path / "work"
+    monkeypatch.setattr("sys.argv", ["pretrain", "--out", str(out), "--work", str(work), *flags.split()])
     pretrain.main()
-    summary = json.loads((tmp_path / "out" / "pretraining.json").read_text())
-    assert (summary["steps"], summary["images"], summary["images_seen"]) == (4, 8, 16)
+    summary = json.loads((out / "pretraining.json").read_text())
+    assert summary["images_seen"] == {"sight": 8, "read": 12}
     assert 0 <= summary["held_out"]["CTR error"] <= 1
-    load_adapter(str(tmp_path / "out")).load_model(dtype=torch.float32)
+    load_adapter(str(out)).load_model(dtype=torch.float32)
+    capsys.readouterr()
+    pretrain.main()  # what is rendered and seen is kept
+    assert "sight 2/2" not in capsys.readouterr().out

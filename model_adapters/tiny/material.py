@@ -1,0 +1,168 @@
+"""What `tiny` is pretrained on: phantom images as its vision tower sees them, what lies where, and scenes.
+
+Rendered once into a folder and read from there in every pass, because rendering costs as much as training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from data_recipes.records import Box
+from data_recipes.scene import FINDINGS, Abnormality, Scene
+from data_recipes.sources import phantom
+from data_recipes.tables import write_text
+from model_adapters.llava import Llava, load
+from model_adapters.tiny.build import PATCH, SIDE
+from model_adapters.tiny.describe import SIDED, SIDES
+
+RESERVED_SEED = 2_026_000  # recipes use smaller seeds, so no patient of theirs is seen here
+HELD_OUT = 10_000_000  # number of the first patient that is only probed
+GRID = SIDE // PATCH  # image tokens a side
+CELLS = 4  # cells a side of an image token's square, in which the locator says what is there
+STRUCTURES = ("heart", "right lung", "left lung", *(name for name in FINDINGS if name != "edema"))
+DEVICES = ("central line", "endotracheal tube", "pacemaker")
+_CHUNK = 64
+
+
+def whole(scene: Scene) -> list[float]:
+    """What is true of the image as a whole, each 0..1: view, grades reached, ratios, presence by side."""
+    present = {(a.side, a.name) for a in scene.abnormalities}
+    kinds = {a.attributes.get("kind") for a in scene.abnormalities}
+    return [
+        float(scene.view == "AP"),
+        *(float(scene.edema >= grade) for grade in (1, 2, 3)),
+        min(1.0, max(0.0, (scene.ctr - 0.35) / 0.35)),
+        min(1.0, scene.cpar / 0.6),
+        float(any(a.name == "cardiomegaly" for a in scene.abnormalities)),
+        *(float(kind in kinds) for kind in DEVICES),
+        *(float((side, name) in present) for name in SIDED for side in SIDES),
+    ]
+
+
+WHOLE_TRUTHS = 10 + len(SIDED) * len(SIDES)
+
+
+def structures(masks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Share of each cell that each structure's projected mask covers, 0..255: (structures, GRID * CELLS,
+    GRID * CELLS). Masks are named as by `phantom.render_with_masks`, (S, S) bool."""
+    side = GRID * CELLS
+    planes = torch.zeros(len(STRUCTURES), side, side)
+    for key, mask in masks.items():
+        name = key.rstrip("0123456789 ")  # "nodule 0"
+        if name in STRUCTURES:
+            plane = planes[STRUCTURES.index(name)]
+            cover = adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), side)[0]
+            torch.maximum(plane, cover, out=plane)
+    return (planes * 255).round().to(torch.uint8).numpy()
+
+
+class Material:
+    """Rendered images, read from a folder that `prepare` filled."""
+
+    def __init__(self, folder: Path, adapter: Llava) -> None:
+        self._grey = np.load(folder / "grey.npy", mmap_mode="r")
+        self._cover = np.load(folder / "cover.npy", mmap_mode="r")
+        lines = (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines()
+        self.scenes = [_scene(json.loads(line)) for line in lines]
+        processor = adapter.processor.image_processor
+        self._mean, self._std = processor.image_mean[0], processor.image_std[0]
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def pixels(self, which: np.ndarray) -> torch.Tensor:
+        """(B, 3, SIDE, SIDE), as `adapter.pixels` gives them."""
+        grey = torch.from_numpy(self._grey[which]).float() / 255
+        normalised: torch.Tensor = (grey - self._mean) / self._std
+        return normalised[:, None].expand(-1, 3, -1, -1)
+
+    def cover(self, which: np.ndarray) -> torch.Tensor:
+        """(B, GRID * GRID, structures * CELLS * CELLS), 0..1: what lies in each image token's square."""
+        cells = torch.from_numpy(self._cover[which]).float() / 255
+        # to (B, structures, GRID, GRID, CELLS, CELLS)
+        squares = cells.unfold(2, CELLS, CELLS).unfold(3, CELLS, CELLS)
+        return squares.permute(0, 2, 3, 1, 4, 5).reshape(len(cells), GRID * GRID, -1)
+
+    def whole(self, which: np.ndarray) -> torch.Tensor:
+        """(B, WHOLE_TRUTHS), 0..1."""
+        return torch.tensor([whole(self.scenes[i]) for i in which])
+
+
+def shuffled(length: int, number: int, seed: int) -> int:
+    """Image of presentation `number`: each pass over `length` images has an order of its own."""
+    turn, place = divmod(number, length)
+    rng = np.random.default_rng([seed, turn])
+    stride = int(rng.integers(1, length))
+    while math.gcd(stride, length) > 1:
+        stride += 1
+    return int((place * stride + int(rng.integers(length))) % length)
+
+
+def prepare(folder: Path, checkpoint: Path, images: int, seed: int, workers: int) -> None:
+    """Renders `images` images of reserved patients into `folder`, unless they are there already."""
+    done = folder / "done.json"
+    wanted = {"images": images, "seed": seed, "phantom": phantom.VERSION}
+    if done.exists() and json.loads(done.read_text(encoding="utf-8")) == wanted:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = [
+        (unit.seed, unit.index, k)
+        for unit in phantom.units({}, seed=RESERVED_SEED + seed, images=images)
+        for k in range(phantom.image_count(unit.seed, unit.index))
+    ][:images]
+    assert not keys or keys[-1][1] < HELD_OUT
+    side = GRID * CELLS
+    grey = np.lib.format.open_memmap(folder / "grey.npy", "w+", np.uint8, (images, SIDE, SIDE))
+    cover = np.lib.format.open_memmap(
+        folder / "cover.npy", "w+", np.uint8, (images, len(STRUCTURES), side, side)
+    )
+    chunks = [keys[start : start + _CHUNK] for start in range(0, images, _CHUNK)]
+    with (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        (folder / "scenes.jsonl").open("w", encoding="utf-8") as scenes,
+    ):
+        for number, chunk in enumerate(pool.map(partial(_render, checkpoint=checkpoint), chunks)):
+            start = number * _CHUNK
+            grey[start : start + len(chunk[0])], cover[start : start + len(chunk[0])] = chunk[0], chunk[1]
+            scenes.writelines(json.dumps(scene) + "\n" for scene in chunk[2])
+            if number % 16 == 0:
+                print(f"rendered {start} of {images} images", flush=True)
+    grey.flush()
+    cover.flush()
+    write_text(json.dumps(wanted), done)
+
+
+def _render(
+    keys: list[tuple[int, int, int]], checkpoint: Path
+) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    torch.set_num_threads(1)
+    adapter = load("tiny", str(checkpoint))
+    processor = adapter.processor.image_processor
+    grey, cover, scenes = [], [], []
+    for seed, index, k in keys:
+        pixels, scene, masks = phantom.render_with_masks(seed, index, k)
+        seen = adapter.pixels(PIL.Image.fromarray(pixels))[0]
+        levels = (seen * processor.image_std[0] + processor.image_mean[0]) * 255
+        grey.append(levels.round().clamp(0, 255).to(torch.uint8).numpy())
+        cover.append(structures(masks))
+        scenes.append(dataclasses.asdict(scene))
+    return np.stack(grey), np.stack(cover), scenes
+
+
+def _scene(row: dict[str, Any]) -> Scene:
+    found = tuple(Abnormality(**{**a, "box": Box(**a["box"])}) for a in row["abnormalities"])
+    anatomy = {name: Box(**box) for name, box in row["anatomy"].items()}
+    return Scene(**{**row, "anatomy": anatomy, "abnormalities": found})
