@@ -1,1 +1,1 @@
-"""Images, entries, mixtures: what models are trained and tested on. Imports no other package of the project."""
+"""Images, entries, mixtures: what models are trained and tested on. Imports no other of the packages."""

@@ -15,6 +15,7 @@ from data_recipes.records import Box, Entry, Image
 from data_recipes.sources import Sample
 
 NAME, VERSION = "fake", "1"
+NOTES = ("Its images are flat.",)
 
 def units(options, *, seed, images, first=0):
     return [(options.get("shade", 0), seed, patient) for patient in range(first, first + images)]

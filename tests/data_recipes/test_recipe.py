@@ -67,6 +67,8 @@ def test_image_centric(fake):
     folder = mixture_folder("imax", SMALL, progress=False)
     assert open_image(folder, mixture.images[3]).getpixel((0, 0)) == 3
     assert mixture.meta["sources"] == {"fake": "1"}
+    assert mixture.meta["notes"] == ["Its images are flat."]  # what the source has to say goes on the card
+    assert "- Its images are flat." in (folder / "README.md").read_text()
     assert mixture.meta["counts"] == counts(mixture.images, mixture.entries)
     assert check(folder).sound
 
@@ -295,3 +297,9 @@ def test_home(monkeypatch):
     assert recipe_module.home() == Path("/somewhere/imax-harness")
     monkeypatch.setenv("IMAX_HOME", "/else")
     assert recipe_module.home() == Path("/else")
+
+
+def test_the_card_shows_no_folder_of_this_machine():
+    options = {"cts": [{"name": "a", "volume": "/data/ct/a.nii.gz", "labels": "labels/a.nii.gz"}], "size": 224}
+    shown = {"cts": [{"name": "a", "volume": "a.nii.gz", "labels": "a.nii.gz"}], "size": 224}
+    assert recipe_module._without_folders({"options": options}) == {"options": shown}
