@@ -251,7 +251,7 @@ def test_mistakes_outside_the_file(fake, tmp_path):
         load_recipe("imaxx")
     with pytest.raises(UserError, match=r"no recipe file .*nowhere\.yaml"):
         load_recipe("nowhere.yaml")
-    with pytest.raises(UserError, match=r"images\.train\.more: train is 1400"):
+    with pytest.raises(UserError, match=r"images\.train\.more: train is 1000"):
         load_recipe("imax", {"images.train.more": 3})
     file = tmp_path / "all.yaml"
     file.write_text("source: fake")
