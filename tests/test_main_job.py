@@ -58,6 +58,6 @@ def test_from_recipes_to_one_page(tmp_path: Path):
     assert first["test_hash"] == second["test_hash"]  # one and the same held-out set
     assert first["mixture_hash"] != second["mixture_hash"]
     page = (tmp_path / "board" / "index.html").read_text()
-    assert "imax - dmax" in page
+    assert "Multi-task average: imax − dmax" in page
     assert "<script" not in page
     assert 'src="http' not in page
