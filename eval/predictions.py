@@ -12,16 +12,17 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from data_recipes.errors import UserError
 from data_recipes.records import BOX_SLOT, Box, Entry, Image, fill_slots
 from data_recipes.tasks import task
 from eval.answers import Answer, from_json, to_json, truth_of
 
+T = TypeVar("T")
 MAX_OUTPUT = 20_000  # characters; the rest of a longer output is not looked at
 
 
@@ -163,15 +164,7 @@ def answers_from_outputs(
     pairs: Iterable[tuple[Image, Entry]], outputs: Mapping[str, str], codec: BoxNotation
 ) -> list[Answer]:
     """An answer for each entry; entries without an output are answered by None."""
-    return [
-        Answer(
-            entry,
-            image.patient_id,
-            truth_of(entry),
-            parse(entry, image, outputs[entry.entry_id], codec) if entry.entry_id in outputs else None,
-        )
-        for image, entry in pairs
-    ]
+    return _answers(pairs, outputs, lambda image, entry, output: parse(entry, image, output, codec))
 
 
 def read_own(path: Path) -> dict[str, dict[str, Any]]:
@@ -193,12 +186,21 @@ def answers_from_rows(
     pairs: Iterable[tuple[Image, Entry]], rows: Mapping[str, Mapping[str, Any]]
 ) -> list[Answer]:
     """Answers from the `parsed` values of `read_own`, without any model's notation."""
+    return _answers(pairs, rows, lambda image, entry, row: from_json(entry.task, row["parsed"]))
+
+
+def _answers(
+    pairs: Iterable[tuple[Image, Entry]],
+    given: Mapping[str, T],
+    value: Callable[[Image, Entry, T], Any | None],
+) -> list[Answer]:
+    """One answer an entry: the `value` of what was given for it, None where nothing was."""
     return [
         Answer(
             entry,
             image.patient_id,
             truth_of(entry),
-            from_json(entry.task, rows[entry.entry_id]["parsed"]) if entry.entry_id in rows else None,
+            value(image, entry, given[entry.entry_id]) if entry.entry_id in given else None,
         )
         for image, entry in pairs
     ]
