@@ -18,6 +18,11 @@ from harness.runs import RunFolder
 _RATES = ("learning_rate", "entries_per_second", "tokens_per_second")
 
 
+def _losses(state: TrainerState, logs: dict[str, float] | None) -> dict[str, float]:
+    """What a log of training says; empty for other logs (a summary at the end), and off the main process."""
+    return logs if logs and "loss" in logs and state.is_world_process_zero else {}
+
+
 class LogToFile(TrainerCallback):  # type: ignore[misc]
     """Appends a line to train.jsonl at every logging step, and logs at every checkpoint.
 
@@ -44,7 +49,7 @@ class LogToFile(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
+        if not (logs := _losses(state, logs)):
             return
         kept = {key: logs[key] for key in logs if key.startswith("loss") or key in _RATES}
         with self._run.log_file.open("a", encoding="utf-8") as stream:
@@ -94,7 +99,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
+        if not (logs := _losses(state, logs)):
             return
         loss, rate = f"{logs['loss']:.4f}", f"{logs['entries_per_second']:.1f}"
         if self._bar is not None:

@@ -173,13 +173,13 @@ def everything(scene: Scene, rng: np.random.Generator) -> Listing:
 WEIGHTS: dict[Callable[[Scene, np.random.Generator], Listing | None], float] = {
     measures: 2.0,
     state: 4.0,
-    place: 2.5,
+    place: 3.0,
     anatomy: 0.8,
     region: 1.8,
     count: 0.7,
     zones: 0.9,
     order: 0.6,
-    everything: 1.5,
+    everything: 2.0,
 }
 
 

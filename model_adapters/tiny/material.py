@@ -69,6 +69,23 @@ def structures(masks: Mapping[str, np.ndarray]) -> np.ndarray:
     return (planes * 255).round().to(torch.uint8).numpy()
 
 
+def boxes(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes by image token and structure, and their weights, of one scene, as `Material.boxes` gives them.
+
+    A token belongs to a box that holds part of its square; of several of one structure, to the smallest.
+    """
+    xyxy = np.zeros((GRID, GRID, len(STRUCTURES), 4), np.float32)
+    weight = np.zeros((GRID, GRID, len(STRUCTURES)), np.float32)
+    named = [*scene.anatomy.items(), *((a.name, a.box) for a in scene.abnormalities)]
+    for name, box in sorted(named, key=lambda pair: -pair[1].area):
+        columns = slice(int(box.x1 * GRID), math.ceil(box.x2 * GRID))
+        rows = slice(int(box.y1 * GRID), math.ceil(box.y2 * GRID))
+        place = (rows, columns, STRUCTURES.index(name))
+        xyxy[place] = box.xyxy
+        weight[place] = 1 / max(1, weight[place].size)
+    return xyxy.reshape(GRID * GRID, -1, 4), weight.reshape(GRID * GRID, -1)
+
+
 class Material:
     """Rendered images, read from a folder that `prepare` filled."""
 
@@ -95,6 +112,13 @@ class Material:
         # to (B, structures, GRID, GRID, CELLS, CELLS)
         squares = cells.unfold(2, CELLS, CELLS).unfold(3, CELLS, CELLS)
         return squares.permute(0, 2, 3, 1, 4, 5).reshape(len(cells), GRID * GRID, -1)
+
+    def boxes(self, which: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which box each image token lies in: xyxy (B, GRID * GRID, structures, 4), 0..1, and the weight of
+        each (B, GRID * GRID, structures), 0 where there is none; a box shares 1 among its tokens."""
+        found = [boxes(self.scenes[i]) for i in which]
+        xyxy, weight = (np.stack(part) for part in zip(*found, strict=True))
+        return torch.from_numpy(xyxy), torch.from_numpy(weight)
 
     def whole(self, which: np.ndarray) -> torch.Tensor:
         """(B, WHOLE_TRUTHS), 0..1."""

@@ -36,7 +36,7 @@ from model_adapters.tiny.build import NUMBERS, SIDE, SPECIAL, build, save
 from model_adapters.tiny.describe import Listing, describe
 from model_adapters.tiny.material import HELD_OUT, RESERVED_SEED, Material, prepare, shuffled
 from model_adapters.tiny.probe import probe
-from model_adapters.tiny.sight import CELL_WEIGHT, Heads, exposed, learn_to_see
+from model_adapters.tiny.sight import Heads, exposed, learn_to_see
 from model_adapters.tiny.steps import Steps
 
 LISTINGS = 6
@@ -139,9 +139,8 @@ def learn_to_read(
             logits = model.lm_head(out.last_hidden_state[:, :-1][trained]).float()
             text = -(soft[labels[:, 1:][trained]] * logits.log_softmax(-1)).sum(-1).mean()
             tokens = out.image_hidden_states.view(len(which), -1, out.image_hidden_states.shape[-1])
-            cells, whole = heads.loss(tokens, material.cover(which), material.whole(which))
-        losses = {"text": text, "cells": cells, "whole": whole}
-        run.descend(text + CELL_WEIGHT * cells + whole, losses, args.batch)
+            seen, parts = heads.losses(tokens, material, which)
+        run.descend(text + seen, {"text": text, **parts}, args.batch)
         if step % args.save_steps == 0:
             save(args.out, model, adapter.processor)
     return run.last()
@@ -212,14 +211,14 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, help="rendered images and stages; default: in the cache of mixtures"
     )
-    parser.add_argument("--images", type=int, default=24_000, help="images to render")
+    parser.add_argument("--images", type=int, default=40_000, help="images to render")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sight_steps", type=int, default=4000)
+    parser.add_argument("--sight_steps", type=int, default=5000)
     parser.add_argument("--sight_batch", type=int, default=32)
     parser.add_argument("--sight_lr", type=float, default=1.5e-3)
-    parser.add_argument("--read_steps", type=int, default=2000)
+    parser.add_argument("--read_steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--lr", type=float, default=1.2e-3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--save_steps", type=int, default=200)
     parser.add_argument("--probe_images", type=int, default=200)

@@ -1,4 +1,5 @@
-"""A small source of its own for the tests of recipes: flat images, all seven tasks, nothing to draw."""
+"""Random scenes with their entries, and a small source for the tests of recipes: flat images, all seven
+tasks, nothing to draw."""
 
 from __future__ import annotations
 
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from data_recipes.records import Entry
+from data_recipes.scene import Scene
 from data_recipes.sources import SOURCES
+from tests.data_recipes import factories
 
 FAKE = """
 import numpy as np
@@ -41,6 +45,11 @@ def read(unit):
     )
     return [Sample(image, np.full((8, 8), (shade * 40 + patient) % 256, np.uint8), entries)]
 """
+
+
+@pytest.fixture(scope="session")
+def population() -> list[tuple[Scene, tuple[Entry, ...]]]:
+    return factories.population()
 
 
 @pytest.fixture

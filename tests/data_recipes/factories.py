@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from data_recipes.annotate import annotate
@@ -80,7 +78,6 @@ def of_task(entries, name):
     return [entry for entry in entries if entry.task == name]
 
 
-@lru_cache(1)
 def population() -> list[tuple[Scene, tuple[Entry, ...]]]:
     """500 random scenes with their entries."""
     rng = np.random.default_rng(20)

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 
 import numpy as np
-import pytest
 
 from data_recipes.phrases import phrase
 from data_recipes.records import Box
@@ -18,15 +17,9 @@ from tests.data_recipes.factories import (
     TWIN,
     entries_of,
     of_task,
-    population,
     random_scene,
     scene_of,
 )
-
-
-@pytest.fixture(scope="module", name="population")
-def _population():
-    return population()
 
 
 def question(entry):

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_recipes import tasks
+from data_recipes.records import Box
 from data_recipes.sources import phantom
 from model_adapters.registry import load_adapter
-from model_adapters.tiny import material, pretrain
-from model_adapters.tiny.build import NUMBERS, build_tokenizer
+from model_adapters.tiny import material, pretrain, sight
+from model_adapters.tiny.build import NUMBERS, WIDTH, build_tokenizer
 from model_adapters.tiny.describe import describe, label
 
 TOKENIZER = build_tokenizer(["The heart is normal. CTR 0.48", "[0.00, 0.01]"] * 3)
@@ -103,6 +104,60 @@ def test_structures_cover_by_hand():
     nodule = cover[material.STRUCTURES.index("nodule")]
     assert nodule[4, :2].tolist() == [255, 255]
     assert nodule.sum() == cover.sum() == 2 * 255
+
+
+def test_boxes_by_token_by_hand(scene):
+    xyxy, weight = (
+        part.reshape(8, 8, len(material.STRUCTURES), *part.shape[2:]) for part in material.boxes(scene)
+    )
+    for number, name in enumerate(material.STRUCTURES):
+        boxes = [scene.anatomy[name]] if name in scene.anatomy else []
+        boxes += [a.box for a in scene.abnormalities if a.name == name]
+        for row, column in np.ndindex(8, 8):
+            square = Box(column / 8, row / 8, (column + 1) / 8, (row + 1) / 8)
+            held = [box for box in boxes if overlap(square, box) > 0]
+            assert (weight[row, column, number] > 0) == bool(held)
+            if held:
+                smallest = min(held, key=lambda box: box.area)
+                assert xyxy[row, column, number] == pytest.approx(smallest.xyxy)
+    heart = material.STRUCTURES.index("heart")
+    assert weight[..., heart].sum() == pytest.approx(float("heart" in scene.anatomy))
+
+
+def overlap(a, b):
+    """Shared area of two boxes."""
+    return max(0.0, min(a.x2, b.x2) - max(a.x1, b.x1)) * max(0.0, min(a.y2, b.y2) - max(a.y1, b.y1))
+
+
+def test_heads_are_best_where_they_say_the_truth(tmp_path, adapter):
+    material.prepare(tmp_path, Path(adapter.folder), images=2, seed=0, workers=1)
+    kept, which = material.Material(tmp_path, adapter), np.array([0, 1])
+    truth, weight = kept.boxes(which)
+    torch.manual_seed(0)
+    heads = sight.Heads()
+    tokens = torch.randn(2, material.GRID**2, WIDTH)
+    _, careless = heads.losses(tokens, kept, which)
+    middle, size = (truth[..., :2] + truth[..., 2:]) / 2, truth[..., 2:] - truth[..., :2]
+    said = torch.cat([middle, size], -1).logit(1e-6).flatten(2)
+    heads.framer = Say(said)
+    heads.locator = Say(kept.cover(which).logit(1e-6))
+    heads.whole = Say(kept.whole(which).logit(1e-6))
+    _, exact = heads.losses(tokens, kept, which)
+    assert exact["boxes"] == pytest.approx(0, abs=1e-3)
+    assert all(exact[part] < careless[part] for part in careless)
+    heads.framer = Say(torch.where((weight > 0)[..., None], said.unflatten(-1, (-1, 4)), 9.0).flatten(2))
+    assert heads.losses(tokens, kept, which)[1]["boxes"] == exact["boxes"]  # elsewhere nothing is asked
+
+
+class Say(torch.nn.Module):
+    """A head that says the same, whatever it sees."""
+
+    def __init__(self, said):
+        super().__init__()
+        self.said = said
+
+    def forward(self, _):
+        return self.said
 
 
 def test_whole_image_truths_by_hand(scene):
