@@ -14,7 +14,7 @@ from data_recipes.records import Mixture
 from data_recipes.store import read_mixture
 from data_recipes.tasks import TASKS
 from harness import checkpoints, train
-from harness.config import ModelArguments, parse
+from harness.config import ModelArguments, parse, presets
 from harness.dataset import Collator, EntryDataset, Images
 from harness.runs import RunFolder
 from harness.trainer import sums_by_task, token_losses
@@ -110,7 +110,7 @@ def test_the_run_folder_says_what_it_is(run, mixture_folder):
     assert settings["mixture"] == str(mixture_folder)
     assert settings["mixture_hash"] == meta["mixture_hash"]
     assert (settings["model"], settings["seed"], settings["max_steps"]) == ("tiny", 7, 5)
-    assert settings["learning_rate"] == pytest.approx(2e-3)
+    assert settings["learning_rate"] == presets("tiny", "x")["learning_rate"]
     facts = run.provenance()
     assert facts["parameters"]["trainable"] < 0.1 * facts["parameters"]["all"]
     assert len(facts["model_hash"]) == 64
