@@ -31,7 +31,7 @@ from eval.runs import Run, read_run, write_json
 from eval.scores import Scores, score, spread
 from eval.stats import RESAMPLES, SEED
 from eval.tasks import metrics
-from model_adapters.base import Adapter
+from model_adapters.adapter import Adapter
 from model_adapters.registry import load_adapter
 
 NOTATIONS = ("model", "canonical")

@@ -26,21 +26,24 @@ from data_recipes.store import open_image
 from data_recipes.tasks import TASKS
 from eval.predictions import drop_half_line, prediction, read_own
 from eval.runs import read_json, write_json
-from model_adapters.base import Adapter
+from model_adapters.adapter import Adapter
+from model_adapters.base import Vision
 
 Pair = tuple[Image, Entry]
 GREY = 128
 
 
-def load_model(adapter: Adapter, adapter_folder: Path | None) -> PreTrainedModel:
-    """The model ready to generate: the base, with the run's LoRA weights merged in; float32 on a CPU, else
-    bfloat16.
+def load_model(
+    adapter: Adapter, adapter_folder: Path | None, *, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """The model ready to generate: the base, with the run's LoRA weights merged in. `dtype` is by default
+    float32 on a CPU, else bfloat16.
 
     Raises:
         UserError: the weights are missing or unusable.
     """
     on_gpu = torch.cuda.is_available()
-    model = adapter.load_model(dtype=torch.bfloat16 if on_gpu else torch.float32)
+    model = adapter.load_model(dtype=dtype or (torch.bfloat16 if on_gpu else torch.float32))
     if adapter_folder is not None:
         if not (adapter_folder / "adapter_config.json").is_file():
             raise UserError(
@@ -81,7 +84,7 @@ def predict(
     done = read_own(out) if out.exists() else {}
     todo = [pair for pair in pairs if pair[1].entry_id not in done]
     batches = make_batches(todo, batch_size)
-    pixels = _Pixels(adapter, folder, blank=blank)
+    seen = _Seen(adapter, folder, blank=blank)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -92,7 +95,7 @@ def predict(
     with bar if progress and todo else nullcontext(), out.open("a", encoding="utf-8") as file:
         line = bar.add_task("blind" if blank else "predict", total=len(todo), rate="")
         for batch in batches:
-            outputs = answer(model, adapter, pixels, batch, max_new_tokens[batch[0][1].task])
+            outputs = answer(model, adapter, seen, batch, max_new_tokens[batch[0][1].task])
             for (image, entry), output in zip(batch, outputs, strict=True):
                 row = prediction(entry, image, output, adapter.codec)
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -115,10 +118,10 @@ def make_batches(pairs: Sequence[Pair], batch_size: int) -> list[list[Pair]]:
 
 @torch.inference_mode()
 def answer(
-    model: PreTrainedModel, adapter: Adapter, pixels: _Pixels, batch: Sequence[Pair], max_new_tokens: int
+    model: PreTrainedModel, adapter: Adapter, seen: _Seen, batch: Sequence[Pair], max_new_tokens: int
 ) -> list[str]:
     """The greedy outputs for one batch, of at most `max_new_tokens` tokens each."""
-    features = [pixels.encode(image, entry) for image, entry in batch]
+    features = [seen.encode(image, entry) for image, entry in batch]
     inputs = {
         key: value.to(model.device, model.dtype if value.is_floating_point() else None)
         for key, value in adapter.collate(features, padding_side="left").items()
@@ -127,12 +130,12 @@ def answer(
     return [adapter.decode(ids) for ids in generated[:, inputs["input_ids"].shape[1] :].cpu()]
 
 
-class _Pixels:
+class _Seen:
     """Encodes entries; the image work is done once an image, or once a size for blank images."""
 
     def __init__(self, adapter: Adapter, folder: Path, *, blank: bool) -> None:
         self.adapter, self.folder, self.blank = adapter, folder, blank
-        self.seen: dict[str, tuple[PIL.Image.Image, torch.Tensor]] = {}
+        self.seen: dict[str, tuple[PIL.Image.Image, Vision]] = {}
 
     def encode(self, image: Image, entry: Entry) -> dict[str, torch.Tensor]:
         key = f"{image.width}x{image.height}" if self.blank else image.image_id
@@ -140,11 +143,10 @@ class _Pixels:
             if len(self.seen) >= 4096:
                 self.seen.clear()
             picture = grey(image) if self.blank else open_image(self.folder, image)
-            # The pixels are kept, the picture only as far as its size goes.
-            pixels = self.adapter.pixels(picture)
-            self.seen[key] = (PIL.Image.new("1", picture.size), pixels)
-        picture, pixels = self.seen[key]
-        return self.adapter.encode(entry, picture, with_target=False, pixels=pixels)
+            # What the model sees is kept, the picture only as far as its size goes.
+            self.seen[key] = (PIL.Image.new("1", picture.size), self.adapter.see(picture))
+        picture, vision = self.seen[key]
+        return self.adapter.encode(entry, picture, with_target=False, vision=vision)
 
 
 def grey(image: Image) -> PIL.Image.Image:

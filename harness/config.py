@@ -62,7 +62,14 @@ class ModelArguments:
     train_projector: bool = field(
         default=False, metadata={"help": "LoRA on the projector between vision tower and language model too."}
     )
+    quantization: str = field(
+        default="none",
+        metadata={"help": "Keep the frozen language model in 8bit or 4bit (QLoRA, nf4); needs the extra "
+                          "'engines'."},
+    )  # fmt: skip
 
+
+QUANTIZATIONS = ("none", "8bit", "4bit")
 
 T = TypeVar("T")
 CLASSES = (DataArguments, ModelArguments, TrainingArguments)
@@ -249,7 +256,7 @@ def _yaml_arguments(path: Path) -> list[str]:
 
 # Keys of run.yaml that record facts rather than settings; a run.yaml can serve as a config file all the same.
 FACTS = ("mixture", "mixture_hash", "model_hash", "world_size")
-_TEXT = ("recipe", "model", "output_dir", "lora_targets")
+_TEXT = ("recipe", "model", "output_dir", "lora_targets", "quantization")
 
 
 def _unknown_key(key: str, known: Iterable[str]) -> UserError:
@@ -267,6 +274,8 @@ def _check(values: Mapping[str, Any]) -> None:
             f"{'at least' if closed else 'above'} {low}" if high == float("inf") else f"from {low} to {high}"
         )
         raise UserError(f"--{name} must be {bound}, not {value}")
+    if (quantization := values.get("quantization")) not in (None, *QUANTIZATIONS):
+        raise unknown("quantization", quantization, QUANTIZATIONS)
     for task in values.get("tasks") or ():
         if task not in TASKS:
             raise unknown("task", task, TASKS)

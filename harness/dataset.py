@@ -17,7 +17,8 @@ from data_recipes.errors import UserError
 from data_recipes.records import Entry, Image, Mixture
 from data_recipes.store import open_image
 from data_recipes.tasks import TASKS
-from model_adapters.base import Adapter, written_entry
+from model_adapters.adapter import Adapter
+from model_adapters.base import Vision, written_entry
 
 _TASK = "task_id"
 
@@ -29,10 +30,10 @@ class Images:
     def __init__(self, folder: Path, adapter: Adapter, *, megabytes: int) -> None:
         self._folder, self._adapter = folder, adapter
         self._limit, self._used = megabytes * 2**20, 0
-        self._kept: OrderedDict[str, tuple[PIL.Image.Image, torch.Tensor]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[PIL.Image.Image, Vision]] = OrderedDict()
 
-    def get(self, image: Image) -> tuple[PIL.Image.Image, torch.Tensor]:
-        """The decoded image and `adapter.pixels` of it.
+    def get(self, image: Image) -> tuple[PIL.Image.Image, Vision]:
+        """The decoded image and `adapter.see` of it.
 
         Raises:
             UserError: the file is missing or broken.
@@ -41,7 +42,7 @@ class Images:
             self._kept.move_to_end(image.image_id)
             return self._kept[image.image_id]
         opened = open_image(self._folder, image)
-        pair = (opened, self._adapter.pixels(opened))
+        pair = (opened, self._adapter.see(opened))
         self._kept[image.image_id] = pair
         self._used += _bytes(pair)
         while self._used > self._limit and len(self._kept) > 1:
@@ -49,9 +50,9 @@ class Images:
         return pair
 
 
-def _bytes(pair: tuple[PIL.Image.Image, torch.Tensor]) -> int:
-    opened, pixels = pair
-    return int(opened.width * opened.height + pixels.nbytes)
+def _bytes(pair: tuple[PIL.Image.Image, Vision]) -> int:
+    opened, vision = pair
+    return int(opened.width * opened.height + sum(value.nbytes for value in vision.values()))
 
 
 class EntryDataset(Dataset[dict[str, torch.Tensor]]):
@@ -85,10 +86,10 @@ class EntryDataset(Dataset[dict[str, torch.Tensor]]):
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask, labels (L,), pixel_values (1, 3, H, W), task_id ()."""
+        """input_ids, attention_mask, labels (L,), what belongs to the image, task_id ()."""
         image, entry = self._pairs[index]
-        opened, pixels = self._images.get(image)
-        features = self._adapter.encode(entry, opened, with_target=True, pixels=pixels)
+        opened, vision = self._images.get(image)
+        features = self._adapter.encode(entry, opened, with_target=True, vision=vision)
         return {**features, _TASK: torch.tensor(TASKS.index(entry.task))}
 
     def tasks(self) -> list[str]:
@@ -126,7 +127,8 @@ class Collator:
         self._adapter = adapter
 
     def __call__(self, features: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        batch = self._adapter.collate(features, padding_side="right")
+        inputs = [{key: feature[key] for key in feature if key != _TASK} for feature in features]
+        batch = self._adapter.collate(inputs, padding_side="right")
         batch[_TASK] = torch.stack([feature[_TASK] for feature in features])
         return batch
 

@@ -19,28 +19,28 @@ if not __package__:  # run as a script: Python has put harness/ on the path, whe
     sys.path[:] = [str(_here.parent), *(path for path in sys.path if Path(path or ".").resolve() != _here)]
 
 import math
-import re
 import shutil
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
-import peft
 import torch
 import transformers
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
 from data_recipes.records import Mixture
 from data_recipes.store import read_mixture
-from harness import checkpoints, provenance
+from harness import checkpoints, peft_model, provenance
 from harness.callbacks import KeepDiary, LogToFile, Progress
-from harness.config import ModelArguments, Settings, as_dict, parse
+from harness.config import Settings, as_dict, parse
 from harness.dataset import Collator, EntryDataset, Images, training_split
 from harness.runs import RunFolder
 from harness.trainer import HarnessTrainer
-from model_adapters.base import Adapter
+from model_adapters.adapter import Adapter
 from model_adapters.registry import load_adapter
 
 
@@ -95,15 +95,13 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     step = checkpoints.step_of(last) if last else 0
 
     transformers.set_seed(training.seed)
-    half = training.bf16 and training.device.type == "cuda"
-    model = adapter.load_model(dtype=torch.bfloat16 if half else torch.float32)
+    model = peft_model.prepare(adapter, settings.model, training)
     limit = settings.data.max_length or longest_input(model.config)
     images = Images(folder, adapter, megabytes=settings.data.image_cache)
     dataset = training_split(mixture, images, adapter, tasks=settings.data.tasks, max_length=limit)
     held_out = EntryDataset(
         mixture, "validation", images, adapter, tasks=settings.data.tasks, max_length=limit
     )
-    model = with_lora(model, adapter, settings.model)
     parameters = {"trainable": model.num_parameters(only_trainable=True), "all": model.num_parameters()}
 
     say(
@@ -185,33 +183,6 @@ def longest_input(config: Any) -> int | None:
     return int(positions) if positions else None
 
 
-def with_lora(model: Any, adapter: Adapter, arguments: ModelArguments) -> Any:
-    """The model with everything frozen but LoRA on its language model, and on the projector if asked for.
-
-    Raises:
-        UserError: no module matches `--lora_targets`.
-    """
-    targets = arguments.lora_targets or adapter.lora_targets
-    if not any(re.fullmatch(targets, name) for name, _ in model.named_modules()):
-        raise UserError(
-            f"--lora_targets {targets!r} matches no module: it must match whole names, such as "
-            f"{adapter.lora_targets!r}"
-        )
-    if arguments.train_projector:
-        targets = f"(?:{targets})|(?:{adapter.projector})"
-    config = peft.LoraConfig(
-        r=arguments.lora_r,
-        lora_alpha=arguments.lora_alpha,
-        lora_dropout=arguments.lora_dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return peft.get_peft_model(model, config)
-    except ValueError as error:
-        raise UserError(f"--lora_targets {targets!r}: {' '.join(str(error).split())}") from error
-
-
 def fit(trainer: HarnessTrainer, last: Path | None) -> None:
     """Trains from the checkpoint `last`, or from the start."""
     if last is not None:
@@ -228,13 +199,24 @@ def save(trainer: HarnessTrainer, run: RunFolder, adapter: Adapter) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     # What the user called the model, rather than where it lies on this machine.
     model.peft_config["default"].base_model_name_or_path = adapter.name
-    if not is_main():
-        return
     partial = run.path / "adapter.partial"
-    for old in (partial, run.adapter):  # of a run killed right here
-        shutil.rmtree(old, ignore_errors=True)
-    model.save_pretrained(str(partial), safe_serialization=True, save_embedding_layers=False)
-    partial.replace(run.adapter)
+    with gathered(model):
+        if not is_main():
+            return
+        for old in (partial, run.adapter):  # of a run killed right here
+            shutil.rmtree(old, ignore_errors=True)
+        model.save_pretrained(str(partial), safe_serialization=True, save_embedding_layers=False)
+        partial.replace(run.adapter)
+
+
+def gathered(model: torch.nn.Module) -> AbstractContextManager[Any]:
+    """Inside, each process holds the whole of what trains; DeepSpeed's stage 3 keeps it in shards."""
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    import deepspeed
+
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return cast(AbstractContextManager[Any], deepspeed.zero.GatheredParameters(trained))
 
 
 def summarise(run: RunFolder) -> None:

@@ -1,13 +1,14 @@
-"""What every model family offers to the rest of the project, and the few steps that all families share.
+"""What model families share: the two protocols, and the few steps from an entry to model inputs.
 
-A family is one module with `load(name, folder) -> Adapter` and one line in `registry.FAMILIES`. Families
-share the functions below, not a base class, so that each adapter reads from top to bottom.
+A family is one file with one `Family` (what is its own) and one line in `registry.FAMILIES`;
+`adapter.Adapter` is the same for all.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import PIL.Image
@@ -16,8 +17,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixi
 
 from data_recipes.errors import UserError
 from data_recipes.records import Box, Entry, fill_slots
+from model_adapters.tiny.flavour import Flavour
 
 IGNORE = -100  # a label the cross entropy of torch leaves out
+# Anchored: the bare names also hit the attention of vision towers.
+LANGUAGE_MODEL = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+
+Vision = Mapping[
+    str, torch.Tensor
+]  # what a vision tower gets of one image, and what its processor counts with
 
 
 class BoxCodec(Protocol):
@@ -37,70 +45,42 @@ class BoxCodec(Protocol):
         ...
 
 
-class Adapter(Protocol):
-    """One checkpoint of one family: its processor, its prompts, its box notation and how to load it.
+def see_whole(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
+    """The image as the checkpoint's own image processor gives it."""
+    return dict(processor.image_processor(images=[image], return_tensors="pt"))
+
+
+def leave(config: Any, processor: ProcessorMixin) -> None:
+    """Nothing to repair."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one model family has of its own.
 
     Attributes:
-        name: what the user asked for.
-        family: the model_type of its config.json.
-        folder: what `from_pretrained` reads, a folder or a hub id.
-        processor: the checkpoint's own processor (tokenizer, image processor, chat template).
-        codec: its box notation.
-        lora_targets: regex (full match) of the linear layers of the language model that LoRA adapts.
+        name: the model_type of its config.json.
+        model_class, config_class, processor_class: native classes of transformers.
         projector: regex (full match) of the linear layers between vision tower and language model.
-        generation: arguments of `model.generate`: greedy, with the ids that end and pad a sequence.
-        image_backend: the library that resizes images; backends differ by a grey level or two.
+        codec: the box notation, given the checkpoint's processor.
+        flavour: its tiny configuration, see `tiny.flavours`.
+        see: what the vision tower gets of an RGB image. Shows the whole image, or boxes would not be true.
+        repair: fills in what published processors leave out, or set so that boxes are harmed.
+        type_ids: the input that is 1 on image tokens and 0 elsewhere, where the model wants one.
+        lora_targets: regex (full match) of the linear layers of the language model.
     """
 
     name: str
-    family: str
-    folder: str
-    processor: ProcessorMixin
-    codec: BoxCodec
-    lora_targets: str
+    model_class: type[PreTrainedModel]
+    config_class: type[Any]
+    processor_class: type[ProcessorMixin]
     projector: str
-    generation: dict[str, Any]
-    image_backend: str
-
-    def load_model(self, *, dtype: torch.dtype) -> PreTrainedModel:
-        """The model with all its weights.
-
-        Raises:
-            UserError: weights are missing, left over, of another shape or unreadable.
-        """
-        ...
-
-    def pixels(self, image: PIL.Image.Image) -> torch.Tensor:
-        """What the vision tower sees of an image: (3, H, W) float32. Depends on the image only: cache it
-        freely."""
-        ...
-
-    def encode(
-        self,
-        entry: Entry,
-        image: PIL.Image.Image,
-        *,
-        with_target: bool,
-        pixels: torch.Tensor | None = None,
-    ) -> dict[str, torch.Tensor]:
-        """One entry as model inputs: input_ids (L,), attention_mask (L,), pixel_values (1, 3, H, W), and with
-        the target also labels (L,), which are IGNORE on the prompt and on image tokens. `pixels` saves the
-        image work.
-
-        Raises:
-            UserError: the chat template does not let prompt and answer be told apart, or the target is empty.
-        """
-        ...
-
-    def collate(
-        self, features: Sequence[Mapping[str, torch.Tensor]], *, padding_side: str
-    ) -> dict[str, torch.Tensor]:
-        """Encoded entries as one batch: ids, mask and labels padded to (B, L), pixel_values (B, 3, H, W)."""
-        ...
-
-    def decode(self, ids: torch.Tensor) -> str:
-        """Generated ids (L,) as text, without special tokens, stripped."""
-        ...
+    codec: Callable[[ProcessorMixin], BoxCodec]
+    flavour: Flavour
+    see: Callable[[ProcessorMixin, PIL.Image.Image], Vision] = field(default=see_whole)
+    repair: Callable[[Any, ProcessorMixin], None] = field(default=leave)
+    type_ids: str | None = None
+    lora_targets: str = LANGUAGE_MODEL
 
 
 def written_entry(entry: Entry, codec: BoxCodec, width: int, height: int) -> tuple[str, str]:
@@ -117,7 +97,8 @@ def written_entry(entry: Entry, codec: BoxCodec, width: int, height: int) -> tup
 def mask_labels(
     prompt: Sequence[int], full: Sequence[int], *, image_id: int, end_id: int, what: str
 ) -> list[int]:
-    """Labels of the full conversation: the answer and its end of turn; the rest is IGNORE.
+    """Labels of the full conversation: the answer and its end of turn; the rest is IGNORE, what a template
+    writes after the end of turn (a new line) too.
 
     Assistant masks of chat templates come out all zero beside images in several versions of transformers, so
     the answer is what follows the encoded prompt.
@@ -129,43 +110,59 @@ def mask_labels(
     if list(full[:start]) != list(prompt):
         raise UserError(f"{what}: the conversation does not start with the prompt, so no answer can be found")
     answer = [IGNORE if token == image_id else token for token in full[start:]]
-    if not any(token not in (IGNORE, end_id) for token in answer):
-        raise UserError(f"{what}: no token of the answer is left to train on")
     if end_id not in answer:
         raise UserError(f"{what}: the answer has no end of turn (id {end_id}), so the model would never stop")
-    return [IGNORE] * start + answer
+    stop = answer.index(end_id)
+    if not any(token != IGNORE for token in answer[:stop]):
+        raise UserError(f"{what}: no token of the answer is left to train on")
+    return [IGNORE] * start + answer[: stop + 1] + [IGNORE] * (len(answer) - stop - 1)
 
 
 def pad_batch(
     features: Sequence[Mapping[str, torch.Tensor]], *, pad_id: int, padding_side: str
 ) -> dict[str, torch.Tensor]:
-    """Stacks input_ids, attention_mask and labels, padded to the longest, and concatenates pixel_values."""
+    """Pads what has a value per token, to (B, L), and concatenates what belongs to images: their patches or
+    tiles, one image after the other."""
     assert padding_side in ("left", "right"), padding_side
     fill = {"input_ids": pad_id, "attention_mask": 0, "labels": IGNORE}
     batch: dict[str, torch.Tensor] = {}
-    for key in (key for key in fill if key in features[0]):
-        batch[key] = torch.nn.utils.rnn.pad_sequence(
-            [feature[key] for feature in features],
-            batch_first=True,
-            padding_value=fill[key],
-            padding_side=padding_side,
-        )
-    batch["pixel_values"] = torch.cat([feature["pixel_values"] for feature in features])
+    for key, value in features[0].items():
+        values = [feature[key] for feature in features]
+        if value.ndim == 1 and len(value) == len(features[0]["input_ids"]):
+            batch[key] = torch.nn.utils.rnn.pad_sequence(
+                values, batch_first=True, padding_value=fill.get(key, 0), padding_side=padding_side
+            )
+        else:
+            batch[key] = torch.cat(_even(values))
     return batch
 
 
-def load_native(model_class: type[PreTrainedModel], folder: str, *, dtype: torch.dtype) -> PreTrainedModel:
+def _even(values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Tensors of one shape but for dimension 0: images (1, tiles, 3, H, W) of fewer tiles get empty ones."""
+    most = max(value.shape[1] for value in values) if values[0].ndim == 5 else 0
+    return [
+        torch.cat([value, value.new_zeros(1, most - value.shape[1], *value.shape[2:])], dim=1)
+        if value.ndim == 5 and value.shape[1] < most
+        else value
+        for value in values
+    ]
+
+
+def load_native(model_class: type[PreTrainedModel], folder: str, **options: Any) -> PreTrainedModel:
     """`model_class.from_pretrained`, from safetensors, without remote code, and only when every weight fits.
 
     A class that does not match the checkpoint would otherwise give a partly random model with no more than a
     warning.
+
+    Args:
+        options: for `from_pretrained`, such as dtype or quantization_config.
 
     Raises:
         UserError: weights are missing, left over, of another shape or unreadable.
     """
     try:
         model, info = model_class.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, use_safetensors=True, trust_remote_code=False
+            folder, output_loading_info=True, use_safetensors=True, trust_remote_code=False, **options
         )
     except Exception as error:  # OSError, SafetensorError, RuntimeError: one meaning for the user
         logging.getLogger(__name__).debug("loading %s", folder, exc_info=True)
@@ -180,14 +177,20 @@ def load_native(model_class: type[PreTrainedModel], folder: str, *, dtype: torch
     return model
 
 
-def end_of_turn(tokenizer: PreTrainedTokenizerBase, folder: str) -> int:
-    """The id that ends an answer.
+def end_of_turn(tokenizer: PreTrainedTokenizerBase, tail: str, folder: str) -> int:
+    """The id that ends an answer: the first special token that the chat template writes after it (`tail`), or
+    the tokenizer's eos_token if it writes none.
 
     Raises:
-        UserError: the tokenizer names none.
+        UserError: there is neither.
     """
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= set(tokenizer.all_special_ids)
+    for token in tokenizer(tail, add_special_tokens=False)["input_ids"]:
+        if token in special:
+            return int(token)
     if tokenizer.eos_token_id is None:
-        raise UserError(f"the tokenizer of {folder} has no eos_token")
+        raise UserError(f"the chat template of {folder} ends no turn, and its tokenizer has no eos_token")
     return int(tokenizer.eos_token_id)
 
 

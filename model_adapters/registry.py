@@ -11,13 +11,18 @@ from typing import Any, cast
 from transformers.utils import cached_file
 
 from data_recipes.errors import UserError, unknown
-from model_adapters.base import Adapter, first_line
+from model_adapters import models
+from model_adapters.adapter import Adapter
+from model_adapters.base import Family, first_line
 
-# model_type of config.json -> module with `load(name, folder)`
-FAMILIES = {"llava": "model_adapters.llava"}
+# model_type of config.json -> module with a `FAMILY`
+FAMILIES = {
+    name: f"model_adapters.{name}"
+    for name in ("llava", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "internvl")
+}
 
 # short name -> folder or hub id
-MODELS = {"tiny": str(Path(__file__).parent / "tiny" / "checkpoint")}
+MODELS = {model.name: model.checkpoint for model in models.MODELS}
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -38,13 +43,27 @@ def load_adapter(name: str) -> Adapter:
         raise unknown(
             "model family", model_type, FAMILIES, f"It is the model_type in config.json of {folder}"
         )
-    return cast(Adapter, importlib.import_module(FAMILIES[model_type]).load(name, folder))
+    return Adapter(name, folder, family(model_type))
+
+
+def family(name: str) -> Family:
+    """The family of a model_type.
+
+    Raises:
+        UserError: no such family.
+    """
+    if name not in FAMILIES:
+        raise unknown("model family", name, FAMILIES)
+    return cast(Family, importlib.import_module(FAMILIES[name]).FAMILY)
 
 
 def _folder_or_hub_id(name: str) -> str:
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path)
+    if name in MODELS:  # without a hub id
+        access = next(model.access for model in models.MODELS if model.name == name)
+        raise UserError(f"model {name!r} is on no hub: {access}")
     if path.is_file():
         raise UserError(f"model {name!r} is a file: give the folder of the checkpoint")
     if _HUB_ID.fullmatch(name):

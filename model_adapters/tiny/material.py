@@ -24,7 +24,8 @@ from data_recipes.records import Box
 from data_recipes.scene import FINDINGS, Abnormality, Scene
 from data_recipes.sources import phantom
 from data_recipes.tables import write_text
-from model_adapters.llava import Llava, load
+from model_adapters.adapter import Adapter
+from model_adapters.registry import load_adapter
 from model_adapters.tiny.build import PATCH, SIDE
 from model_adapters.tiny.describe import SIDED, SIDES
 
@@ -89,7 +90,7 @@ def boxes(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 class Material:
     """Rendered images, read from a folder that `prepare` filled."""
 
-    def __init__(self, folder: Path, adapter: Llava) -> None:
+    def __init__(self, folder: Path, adapter: Adapter) -> None:
         self._grey = np.load(folder / "grey.npy", mmap_mode="r")
         self._cover = np.load(folder / "cover.npy", mmap_mode="r")
         lines = (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines()
@@ -101,7 +102,7 @@ class Material:
         return len(self.scenes)
 
     def pixels(self, which: np.ndarray) -> torch.Tensor:
-        """(B, 3, SIDE, SIDE), as `adapter.pixels` gives them."""
+        """(B, 3, SIDE, SIDE), as `adapter.see` gives them."""
         grey = torch.from_numpy(self._grey[which]).float() / 255
         normalised: torch.Tensor = (grey - self._mean) / self._std
         return normalised[:, None].expand(-1, 3, -1, -1)
@@ -173,12 +174,12 @@ def _render(
     keys: list[tuple[int, int, int]], checkpoint: Path
 ) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
     torch.set_num_threads(1)
-    adapter = load("tiny", str(checkpoint))
+    adapter = load_adapter(str(checkpoint))
     processor = adapter.processor.image_processor
     grey, cover, scenes = [], [], []
     for seed, index, k in keys:
         pixels, scene, masks = phantom.render_with_masks(seed, index, k)
-        seen = adapter.pixels(PIL.Image.fromarray(pixels))[0]
+        seen = adapter.see(PIL.Image.fromarray(pixels))["pixel_values"][0, 0]
         levels = (seen * processor.image_std[0] + processor.image_mean[0]) * 255
         grey.append(levels.round().clamp(0, 255).to(torch.uint8).numpy())
         cover.append(structures(masks))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL.Image
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
@@ -29,9 +30,10 @@ from data_recipes.recipe import home
 from data_recipes.records import BOX_SLOT, fill_slots
 from data_recipes.sources import phantom
 from data_recipes.tables import write_text
+from model_adapters.adapter import Adapter
 from model_adapters.base import IGNORE
-from model_adapters.llava import Llava, load
 from model_adapters.packing import Branch, Shared, batch, share
+from model_adapters.registry import load_adapter
 from model_adapters.tiny.build import NUMBERS, SIDE, SPECIAL, build, save
 from model_adapters.tiny.describe import Listing, describe
 from model_adapters.tiny.material import HELD_OUT, RESERVED_SEED, Material, prepare, shuffled
@@ -55,7 +57,7 @@ class Item(NamedTuple):
 class Descriptions(Dataset[Item]):
     """Listings of the material's images, other ones in each pass; an item is a function of (seed, number)."""
 
-    def __init__(self, adapter: Llava, material: Material, steps: int, batch_size: int, seed: int) -> None:
+    def __init__(self, adapter: Adapter, material: Material, steps: int, batch_size: int, seed: int) -> None:
         self._adapter, self._material, self._seed = adapter, material, seed
         self._length = steps * batch_size
 
@@ -66,17 +68,21 @@ class Descriptions(Dataset[Item]):
         rng = np.random.default_rng([RESERVED_SEED + self._seed, number])
         which = shuffled(len(self._material), number, self._seed)
         listings = describe(self._material.scenes[which], rng, LISTINGS)
-        return Item(shared_listings(self._adapter, listings, (SIDE, SIDE), rng), which)
+        blank = PIL.Image.new("L", (SIDE, SIDE))
+        return Item(shared_listings(self._adapter, listings, blank, rng), which)
 
 
 def shared_listings(
-    adapter: Llava, listings: Sequence[Listing], size: tuple[int, int], rng: np.random.Generator
+    adapter: Adapter, listings: Sequence[Listing], blank: PIL.Image.Image, rng: np.random.Generator
 ) -> Shared:
-    """Listings and a copying branch behind one image; the ids are those of `adapter.conversation_ids`."""
+    """Listings and a copying branch behind an image of the size of `blank`; the ids are those of
+    `adapter.conversation_ids`."""
     tokenizer = adapter.processor.tokenizer
-    prefix = adapter.prompt_ids("")[:-1]  # up to the image; without the opening of the answer
+    prefix = adapter.prompt_ids("", adapter.see(blank))[
+        :-1
+    ]  # up to the image; without the opening of the answer
     answer_opens = tokenizer.convert_tokens_to_ids("ASSISTANT:")
-    written = [_written(adapter, listing, size) for listing in listings]
+    written = [_written(adapter, listing, blank.size) for listing in listings]
     ids = tokenizer([text for pair in written for text in pair], add_special_tokens=False)["input_ids"]
     branches = [
         Branch([*header, answer_opens], [*text, adapter.end_id])
@@ -101,7 +107,7 @@ def corpus(seed: int, patients: int = 300) -> Iterator[str]:
             yield from (text for entry in sample.entries for text in (entry.prompt, entry.target))
 
 
-def soft_labels(adapter: Llava) -> torch.Tensor:
+def soft_labels(adapter: Adapter) -> torch.Tensor:
     """(V, V): row of a token id -> what to predict for it. Itself, but numbers spread
     over their neighbours."""
     soft = torch.eye(len(adapter.processor.tokenizer))
@@ -116,7 +122,7 @@ def learn_to_read(
     model: LlavaForConditionalGeneration,
     heads: Heads,
     material: Material,
-    adapter: Llava,
+    adapter: Adapter,
     args: argparse.Namespace,
 ) -> dict[str, float]:
     """Trains everything on listings; returns mean losses of the last steps."""
@@ -176,7 +182,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     heads = Heads()
 
     def see() -> dict[str, float]:
-        adapter = load("tiny", str(first))
+        adapter = load_adapter(str(first))
         model = adapter.load_model(dtype=torch.float32).train()
         losses = learn_to_see(model, heads, Material(args.work / "material", adapter), args)
         save(seen, model, adapter.processor)
@@ -185,7 +191,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
 
     sight = stage(seen, {**settings, "phantom": phantom.VERSION}, see)
     heads.load_state_dict(load_file(seen / "heads.safetensors"))
-    adapter = load("tiny", str(seen))
+    adapter = load_adapter(str(seen))
     model = adapter.load_model(dtype=torch.float32).train()
     torch.manual_seed(args.seed + 1)
     read = learn_to_read(model, heads, Material(args.work / "material", adapter), adapter, args)
@@ -237,7 +243,7 @@ def _flags(args: argparse.Namespace) -> str:
     return "".join(f" --{name} {getattr(args, name)}" for name in names) + ("" if args.bf16 else " --no-bf16")
 
 
-def _written(adapter: Llava, listing: Listing, size: tuple[int, int]) -> tuple[str, str]:
+def _written(adapter: Adapter, listing: Listing, size: tuple[int, int]) -> tuple[str, str]:
     boxes = [adapter.codec.write(box, *size) for box in listing.boxes]
     asked = listing.header.count(BOX_SLOT)
     return fill_slots(listing.header, boxes[:asked]), fill_slots(listing.text, boxes[asked:])

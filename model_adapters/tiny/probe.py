@@ -15,8 +15,12 @@ from transformers import PreTrainedModel
 from data_recipes.records import Box, Entry
 from data_recipes.scene import Scene
 from data_recipes.sources import phantom
-from model_adapters.base import Adapter
+from model_adapters.adapter import Adapter
+from model_adapters.base import Vision
 from model_adapters.tiny.describe import ABSENT, EDEMA, SIDED, SIDES, WHOLE, label
+
+View = tuple[PIL.Image.Image, Vision]
+Asked = tuple[str, PIL.Image.Image, Vision]  # header, image, what the model sees of it
 
 _NUMBER = re.compile(r"= ([01]\.\d\d)")
 
@@ -24,19 +28,19 @@ _NUMBER = re.compile(r"= ([01]\.\d\d)")
 def ask(
     adapter: Adapter,
     model: PreTrainedModel,
-    asked: Sequence[tuple[str, PIL.Image.Image, torch.Tensor]],
+    asked: Sequence[Asked],
     *,
     new_tokens: int = 32,
     batch_size: int = 64,
 ) -> list[str]:
-    """The model's answers to (header, image, pixels)."""
+    """The model's answers to headers about images."""
     answers: list[str] = []
     for start in range(0, len(asked), batch_size):
         features = [
             adapter.encode(
-                Entry("probe", "probe", "probe", text, ""), image, with_target=False, pixels=pixels
+                Entry("probe", "probe", "probe", text, ""), image, with_target=False, vision=vision
             )
-            for text, image, pixels in asked[start : start + batch_size]
+            for text, image, vision in asked[start : start + batch_size]
         ]
         inputs = adapter.collate(features, padding_side="left")
         with torch.inference_mode():
@@ -50,12 +54,12 @@ def probe(adapter: Adapter, model: PreTrainedModel, seed: int, first: int, image
     mean, for comparison), accuracy of edema and view, mean IoU of boxes by name, F1 of presence by finding
     and by side."""
     scenes: list[Scene] = []
-    views: list[tuple[PIL.Image.Image, torch.Tensor]] = []
+    views: list[View] = []
     for index in range(first, first + images):
         pixels, scene = phantom.render(seed, index, 0)
         image = PIL.Image.fromarray(pixels)
         scenes.append(scene)
-        views.append((image, adapter.pixels(image)))
+        views.append((image, adapter.see(image)))
 
     def each(header: str) -> list[str]:
         return ask(adapter, model, [(header, *view) for view in views])
@@ -82,10 +86,10 @@ def _boxes(
     adapter: Adapter,
     model: PreTrainedModel,
     scenes: Sequence[Scene],
-    views: Sequence[tuple[PIL.Image.Image, torch.Tensor]],
+    views: Sequence[View],
 ) -> dict[str, float]:
     """Mean IoU by finding, of labels that one abnormality bears alone, and the share above 0.5 over all."""
-    asked: list[tuple[str, PIL.Image.Image, torch.Tensor]] = []
+    asked: list[Asked] = []
     truth: list[tuple[str, Box]] = []
     for scene, view in zip(scenes, views, strict=True):
         labels = [label(a) for a in scene.abnormalities]

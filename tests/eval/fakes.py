@@ -19,14 +19,14 @@ class FakeAdapter:
         self.generation = {"do_sample": False}
         self.images = []
 
-    def pixels(self, image):
+    def see(self, image):
         self.images.append(image.getextrema())
-        return torch.zeros(3, 2, 2)
+        return {"pixel_values": torch.zeros(1, 3, 2, 2)}
 
-    def encode(self, entry, image, *, with_target, pixels=None):
+    def encode(self, entry, image, *, with_target, vision=None):
         boxes = [self.codec.write(box, image.width, image.height) for box in entry.prompt_boxes]
         ids = torch.tensor([ord(c) for c in fill_slots(entry.prompt, boxes)])
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels[None]}
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **vision}
 
     def collate(self, features, *, padding_side):
         assert padding_side == "left"

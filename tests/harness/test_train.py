@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from data_recipes.records import Mixture
 from data_recipes.store import read_mixture
 from data_recipes.tasks import TASKS
-from harness import checkpoints, train
+from harness import checkpoints, peft_model, train
 from harness.config import ModelArguments, parse, presets
 from harness.dataset import Collator, EntryDataset, Images
 from harness.runs import RunFolder
@@ -169,7 +169,7 @@ def test_a_budget_sets_the_steps_unless_the_user_does():
 
 
 def test_the_vision_tower_is_frozen_and_builds_no_graph(mixture_folder, adapter):
-    model = train.with_lora(
+    model = peft_model.with_lora(
         adapter.load_model(dtype=torch.float32), adapter, ModelArguments(train_projector=True)
     )
     seen = []

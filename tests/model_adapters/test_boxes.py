@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_recipes.records import Box
-from model_adapters.boxes import PaddedFractions
+from model_adapters.boxes import Notation, padded
 
-CODEC = PaddedFractions()
+CODEC = Notation("[{x1}, {y1}, {x2}, {y2}]", padded(100), decimals=2)
 fraction = st.floats(0, 1, allow_subnormal=False)
 
 

@@ -75,7 +75,7 @@ def test_pixels_show_the_whole_image(adapter):
     """A mark in each corner survives: padded, not cropped."""
     pixels = np.zeros((100, 200), np.uint8)
     pixels[:20, :20] = pixels[-20:, -20:] = 255
-    seen = adapter.pixels(PIL.Image.fromarray(pixels))[0]
+    seen = adapter.see(PIL.Image.fromarray(pixels))["pixel_values"][0, 0]
     assert seen.shape == (112, 112)
     assert seen[31, 3] > 1.5
     assert seen[-32, -4] > 1.5
@@ -124,9 +124,10 @@ def test_lora_reaches_the_language_model_only(adapter):
     )
 
 
-def test_decode_gives_text_without_special_tokens(adapter):
-    ids = adapter.conversation_ids("x", "pleural effusion, [0.12, 0.34, 0.56, 0.78]")
-    start = len(adapter.prompt_ids("x"))
+def test_decode_gives_text_without_special_tokens(adapter, image):
+    vision = adapter.see(image)
+    ids = adapter.conversation_ids("x", "pleural effusion, [0.12, 0.34, 0.56, 0.78]", vision)
+    start = len(adapter.prompt_ids("x", vision))
     assert adapter.decode(torch.tensor(ids[start:])) == "pleural effusion, [0.12, 0.34, 0.56, 0.78]"
 
 

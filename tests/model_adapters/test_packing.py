@@ -24,11 +24,11 @@ def test_logits_equal_those_of_separate_sequences(adapter, model, scene, image, 
     model.set_attn_implementation(implementation)
     rng = np.random.default_rng(3)
     listings = describe(scene, rng, 5)
-    shared = shared_listings(adapter, listings, image.size, rng)
-    other = shared_listings(adapter, listings[:1], image.size, rng)  # shorter, so that it is padded
+    shared = shared_listings(adapter, listings, image, rng)
+    other = shared_listings(adapter, listings[:1], image, rng)  # shorter, so that it is padded
     inputs = batch([shared, other], pad_id=adapter.pad_id)
     inputs.pop("labels")
-    pixels = adapter.pixels(image)[None]
+    pixels = adapter.see(image)["pixel_values"]
     with torch.inference_mode():
         together = model(**inputs, pixel_values=pixels.expand(2, -1, -1, -1)).logits
         prefix = int((shared.segments == 0).sum())
@@ -44,7 +44,7 @@ def test_logits_equal_those_of_separate_sequences(adapter, model, scene, image, 
 def test_branches_are_the_conversations_of_the_adapter(adapter, scene, image):
     rng = np.random.default_rng(4)
     listings = describe(scene, rng, 12)
-    shared = shared_listings(adapter, listings, image.size, rng)
+    shared = shared_listings(adapter, listings, image, rng)
     for number, listing in enumerate(listings, start=1):
         where = (shared.segments == 0) | (shared.segments == number)
         boxes = [adapter.codec.write(box, *image.size) for box in listing.boxes]
@@ -54,7 +54,7 @@ def test_branches_are_the_conversations_of_the_adapter(adapter, scene, image):
             header = header.replace("{box}", box, 1)
         for box in boxes[asked:]:
             text = text.replace("{box}", box, 1)
-        assert shared.input_ids[where].tolist() == adapter.conversation_ids(header, text)
+        assert shared.input_ids[where].tolist() == adapter.conversation_ids(header, text, adapter.see(image))
         trained = shared.labels[(shared.segments == number) & (shared.labels != IGNORE)]
         assert adapter.decode(trained) == text
         assert trained[-1] == adapter.end_id

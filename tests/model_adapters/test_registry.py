@@ -85,7 +85,7 @@ def test_processor_without_template_or_image_token(copy, tmp_path):
         load_adapter(str(copy))
     edit(copy / "config.json", image_token_index=7, image_token_id=7)
     (copy / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(UserError, match="no <image> with the id"):
+    with pytest.raises(UserError, match="no image token with the id"):
         load_adapter(str(copy))
     (copy / "tokenizer.json").unlink()
     with pytest.raises(UserError, match="cannot load the processor") as error:

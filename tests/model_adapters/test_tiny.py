@@ -172,8 +172,8 @@ def test_material_gives_what_the_adapter_and_the_phantom_give(tmp_path, adapter)
     pixels, scene = phantom.render(material.RESERVED_SEED, 0, 0)
     assert kept.scenes[0] == scene
     # a grey level is a step of 4/255 after normalisation
-    seen = adapter.pixels(PIL.Image.fromarray(pixels))
-    assert torch.allclose(kept.pixels(np.array([0]))[0], seen, atol=2.1 / 255)
+    seen = adapter.see(PIL.Image.fromarray(pixels))["pixel_values"]
+    assert torch.allclose(kept.pixels(np.array([0])), seen, atol=2.1 / 255)
     cover = kept.cover(np.array([0, 1]))
     assert cover.shape == (2, material.GRID**2, len(material.STRUCTURES) * material.CELLS**2)
     left, right = (

@@ -1,0 +1,87 @@
+"""Gemma 3: SigLIP at a fixed size; its language model alternates sliding and full attention (MedGemma).
+
+Image tokens see each other in both directions, which the model is told by token_type_ids. Pan-and-scan,
+which shows crops of wide images beside the image, stays off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import PIL.Image
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessor,
+    Gemma3Processor,
+    Gemma3TextConfig,
+    ProcessorMixin,
+    SiglipVisionConfig,
+)
+
+from model_adapters.base import Family, Vision
+from model_adapters.boxes import Notation, whole
+from model_adapters.tiny.flavour import TEXT, Flavour
+
+
+def see(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
+    """pixel_values (1, 3, S, S) of the image squeezed to a square."""
+    return dict(processor.image_processor(images=[image], do_pan_and_scan=False, return_tensors="pt"))
+
+
+def _tiny(tokenizer: Any) -> tuple[Gemma3Config, Gemma3Processor]:
+    text = TEXT | {"num_hidden_layers": 3, "head_dim": 12, "query_pre_attn_scalar": 12, "sliding_window": 32}
+    config = Gemma3Config(
+        text_config=Gemma3TextConfig(
+            **text,
+            layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+            vocab_size=len(tokenizer),
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        vision_config=SiglipVisionConfig(
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=56,
+            patch_size=14,
+            vision_use_head=False,
+        ),
+        mm_tokens_per_image=4,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
+        boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),
+        eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
+    )
+    images = Gemma3ImageProcessor(size={"height": 56, "width": 56})
+    return config, Gemma3Processor(images, tokenizer, image_seq_length=4)
+
+
+FAMILY = Family(
+    name="gemma3",
+    model_class=Gemma3ForConditionalGeneration,
+    config_class=Gemma3Config,
+    processor_class=Gemma3Processor,
+    projector=r".*multi_modal_projector\.mm_input_projection_weight",
+    codec=lambda processor: Notation("[{y1}, {x1}, {y2}, {x2}]", whole(1000)),
+    flavour=Flavour(
+        tokens={
+            "image_token": "<image_soft_token>",
+            "boi_token": "<start_of_image>",
+            "eoi_token": "<end_of_image>",
+        },
+        template=(
+            "{{ bos_token }}{% for message in messages %}"
+            "<start_of_turn>{{ 'model' if message['role'] == 'assistant' else message['role'] }}\n"
+            "{% for part in message['content'] %}"
+            "{{ '<start_of_image>' if part['type'] == 'image' else part['text'] | trim }}{% endfor %}"
+            "<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+        ),
+        ends=("<bos>", "<eos>", "<pad>"),
+        more=("<start_of_turn>", "<end_of_turn>"),
+        make=_tiny,
+    ),
+    see=see,
+    type_ids="token_type_ids",
+)

@@ -1,0 +1,67 @@
+"""LLaVA-OneVision: SigLIP with tiles of the image at a higher resolution, and Qwen2 (RadVLM).
+
+The tiles hold the image with its shape kept, the first view all of it squeezed to a square: nothing is cut.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
+
+from model_adapters.base import Family
+from model_adapters.boxes import Notation, whole
+from model_adapters.tiny.flavour import CHATML_ENDS, Flavour, chatml, text_config
+
+
+def _tiny(tokenizer: Any) -> tuple[LlavaOnevisionConfig, LlavaOnevisionProcessor]:
+    tiles = [[56, 56], [56, 112], [112, 56], [112, 112]]
+    vision = SiglipVisionConfig(
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=56,
+        patch_size=14,
+        vision_use_head=False,
+    )
+    config = LlavaOnevisionConfig(
+        vision_config=vision,
+        text_config=text_config(Qwen2Config, tokenizer),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=tiles,
+    )
+    size = {"height": 56, "width": 56}
+    processor = LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=tiles),
+        tokenizer=tokenizer,
+        video_processor=LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+    )
+    return config, processor
+
+
+FAMILY = Family(
+    name="llava_onevision",
+    model_class=LlavaOnevisionForConditionalGeneration,
+    config_class=LlavaOnevisionConfig,
+    processor_class=LlavaOnevisionProcessor,
+    projector=r".*multi_modal_projector\.linear_\d",
+    codec=lambda processor: Notation("[{x1}, {y1}, {x2}, {y2}]", whole(100), decimals=2),
+    flavour=Flavour(
+        tokens={"image_token": "<image>", "video_token": "<video>"},
+        template=chatml("<image>\\n"),
+        ends=CHATML_ENDS,
+        make=_tiny,
+    ),
+)

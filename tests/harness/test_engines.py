@@ -1,0 +1,146 @@
+"""Ways to train: quantised bases, DeepSpeed with two processes, a rank that dies. All on a CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from harness import peft_model, train
+from harness.config import parse
+from model_adapters.registry import family, load_adapter
+from model_adapters.tiny.flavour import write
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "harness" / "configs"
+
+
+@pytest.fixture(scope="module")
+def flavour(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flavour") / "qwen2_5_vl"
+    kind = family("qwen2_5_vl")
+    write(kind.flavour, kind.model_class, folder)
+    return folder
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "train.jsonl").read_text().splitlines()]
+
+
+# Quantised bases
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", ["8bit", "4bit"])
+def test_a_quantised_base_trains_and_its_adapter_loads_on_the_base_as_published(
+    tmp_path, mixture_folder, flavour, kept
+):
+    pytest.importorskip("bitsandbytes")
+    run = tmp_path / kept
+    flags = f"--quantization {kept} --max_steps 12 --logging_steps 3 --learning_rate 1e-2 --threads 1".split()
+    flags += ["--recipe", str(mixture_folder), "--model", str(flavour), "--output_dir", str(run)]
+    assert train.main(flags) == 0
+    assert losses(run)[-1] < losses(run)[0]
+    base = load_adapter(str(flavour)).load_model(dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(base, run / "adapter")
+    assert any(p.abs().sum() > 0 for name, p in loaded.named_parameters() if "lora_B" in name)
+
+
+def test_only_the_language_model_is_quantised(flavour):
+    pytest.importorskip("bitsandbytes")
+    adapter = load_adapter(str(flavour))
+    settings = parse(["--quantization", "4bit", "--output_dir", "unused"])
+    model = peft_model.load_base(adapter, settings.model, settings.training)
+    quantised = {name for name, module in model.named_modules() if type(module).__name__ == "Linear4bit"}
+    layers = model.config.get_text_config().num_hidden_layers
+    assert len(quantised) == 7 * layers
+    assert all("language_model" in name for name in quantised)
+
+
+def test_without_bitsandbytes_one_line_says_what_to_install(
+    flavour, tmp_path, mixture_folder, monkeypatch, capfd
+):
+    real = peft_model.importlib.util.find_spec
+    monkeypatch.setattr(
+        peft_model.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else real(name)
+    )
+    flags = ["--recipe", str(mixture_folder), "--model", str(flavour), "--output_dir", str(tmp_path / "run")]
+    assert train.main([*flags, "--quantization", "4bit"]) == 2
+    assert "pip install 'imax-harness[engines]'" in capfd.readouterr().err
+
+
+# DeepSpeed
+
+FLAGS = [
+    *("--max_steps", "10", "--save_steps", "4", "--logging_steps", "1"),
+    *("--learning_rate", "5e-3", "--lora_dropout", "0", "--threads", "1"),
+]
+
+
+def start(run: Path, mixture: Path, model: Path, stage: str = "", *more: str) -> subprocess.Popen[str]:
+    """Two processes under DeepSpeed, or one without; eight entries a step either way."""
+    command = [str(Path(sys.executable).parent / "accelerate"), "launch"]
+    command += ["--config_file", str(CONFIGS / f"{stage}_cpu.yaml" if stage else CONFIGS / "cpu.yaml")]
+    command += [str(ROOT / "harness" / "train.py"), "--recipe", str(mixture), "--model", str(model)]
+    command += ["--output_dir", str(run), *FLAGS, *more]
+    command += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2" if stage else "4"]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "DS_ACCELERATOR": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    said = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, said[-3000:]
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+def test_two_processes_under_deepspeed_are_one_run(tmp_path, mixture_folder, flavour, stage):
+    pytest.importorskip("deepspeed")
+    end(start(tmp_path / "one", mixture_folder, flavour))
+    end(start(tmp_path / "two", mixture_folder, flavour, stage))
+    assert len(losses(tmp_path / "one")) == 10
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+    one, two = (
+        load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "two")
+    )
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[key], two[key], atol=2e-3) for key in one)
+    base = load_adapter(str(flavour)).load_model(dtype=torch.float32)
+    PeftModel.from_pretrained(base, tmp_path / "two" / "adapter").merge_and_unload()
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_ends_the_job_and_the_same_command_goes_on(tmp_path, mixture_folder, flavour):
+    pytest.importorskip("deepspeed")
+    run = tmp_path / "run"
+    job = start(run, mixture_folder, flavour, "zero2")
+    while job.poll() is None and not (run / "checkpoints" / "checkpoint-4" / "whole.json").exists():
+        time.sleep(0.05)
+    ranks = subprocess.run(
+        ["pgrep", "-g", str(job.pid), "-f", "harness/train.py"], capture_output=True, text=True
+    ).stdout.split()
+    os.kill(int(ranks[-1]), signal.SIGKILL)
+    said = job.communicate(timeout=300)[0]
+    assert job.returncode != 0
+    assert "SIGKILL" in said or "Signal 9" in said
+    assert "going on from step" in end(start(run, mixture_folder, flavour, "zero2"))
+    end(start(tmp_path / "whole", mixture_folder, flavour, "zero2"))
+    assert losses(run) == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
