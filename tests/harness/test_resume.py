@@ -14,6 +14,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from harness.config import presets
+
 ROOT = Path(__file__).resolve().parents[2]
 RATES = ("entries_per_second", "tokens_per_second")
 
@@ -88,7 +90,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, mixture_folder):
     other = start(broken, mixture_folder, "--learning_rate", "0.5")
     said = other.communicate()[1]
     assert other.returncode == 2
-    assert "learning_rate is 0.002 there, 0.5 here" in said
+    assert f"learning_rate is {presets('tiny', 'x')['learning_rate']} there, 0.5 here" in said
     assert yaml.safe_load((broken / "run.yaml").read_text())["learning_rate"] == 0.002
 
 
