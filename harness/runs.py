@@ -154,3 +154,13 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[st
 
 def _ordered(*mappings: Mapping[str, Any]) -> Iterable[str]:
     return dict.fromkeys(key for mapping in mappings for key in mapping)
+
+
+def refuse_taken(folder: Path) -> None:
+    """Lets only a new or empty folder be written to.
+
+    Raises:
+        UserError: something is there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already: give a new folder")

@@ -23,9 +23,8 @@ IGNORE = -100  # a label the cross entropy of torch leaves out
 # Anchored: the bare names also hit the attention of vision towers.
 LANGUAGE_MODEL = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 
-Vision = Mapping[
-    str, torch.Tensor
-]  # what a vision tower gets of one image, and what its processor counts with
+# What a vision tower gets of one image, and what its processor counts with.
+Vision = Mapping[str, torch.Tensor]
 
 
 class BoxCodec(Protocol):

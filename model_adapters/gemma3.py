@@ -21,7 +21,7 @@ from transformers import (
 
 from model_adapters.base import Family, Vision
 from model_adapters.boxes import Notation, whole
-from model_adapters.tiny.flavour import TEXT, Flavour
+from model_adapters.tiny.flavour import VISION, Flavour, text_config
 
 
 def see(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
@@ -30,25 +30,17 @@ def see(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
 
 
 def _tiny(tokenizer: Any) -> tuple[Gemma3Config, Gemma3Processor]:
-    text = TEXT | {"num_hidden_layers": 3, "head_dim": 12, "query_pre_attn_scalar": 12, "sliding_window": 32}
     config = Gemma3Config(
-        text_config=Gemma3TextConfig(
-            **text,
+        text_config=text_config(
+            Gemma3TextConfig,
+            tokenizer,
+            num_hidden_layers=3,
+            head_dim=12,
+            query_pre_attn_scalar=12,
+            sliding_window=32,
             layer_types=["sliding_attention", "sliding_attention", "full_attention"],
-            vocab_size=len(tokenizer),
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
         ),
-        vision_config=SiglipVisionConfig(
-            hidden_size=48,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=56,
-            patch_size=14,
-            vision_use_head=False,
-        ),
+        vision_config=SiglipVisionConfig(**VISION, vision_use_head=False),
         mm_tokens_per_image=4,
         image_token_index=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
         boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),

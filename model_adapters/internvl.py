@@ -20,21 +20,14 @@ from transformers import (
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, whole
-from model_adapters.tiny.flavour import CHATML_ENDS, Flavour, chatml, text_config
+from model_adapters.tiny.flavour import CHATML_ENDS, VISION, Flavour, chatml, text_config
 
 BOXED = ("<box>", "</box>")
 
 
 def _tiny(tokenizer: Any) -> tuple[InternVLConfig, InternVLProcessor]:
     config = InternVLConfig(
-        vision_config=InternVLVisionConfig(
-            hidden_size=48,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=56,
-            patch_size=14,
-        ),
+        vision_config=InternVLVisionConfig(**VISION),
         text_config=text_config(Qwen2Config, tokenizer),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,

@@ -22,7 +22,7 @@ from transformers import (
 
 from model_adapters.base import Family, Vision
 from model_adapters.boxes import Notation, padded
-from model_adapters.tiny.flavour import Flavour, text_config
+from model_adapters.tiny.flavour import VISION, Flavour, text_config
 
 
 def see(processor: LlavaProcessor, image: PIL.Image.Image) -> Vision:
@@ -49,16 +49,8 @@ def repair(config: LlavaConfig, processor: LlavaProcessor) -> None:
 
 
 def _tiny(tokenizer: Any) -> tuple[LlavaConfig, LlavaProcessor]:
-    vision = CLIPVisionConfig(
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        image_size=56,
-        patch_size=14,
-    )
     config = LlavaConfig(
-        vision_config=vision,
+        vision_config=CLIPVisionConfig(**VISION | {"num_hidden_layers": 3}),  # features of the last but one
         text_config=text_config(MistralConfig, tokenizer, sliding_window=None),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=16,

@@ -19,22 +19,13 @@ from transformers import (
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, whole
-from model_adapters.tiny.flavour import CHATML_ENDS, Flavour, chatml, text_config
+from model_adapters.tiny.flavour import CHATML_ENDS, VISION, Flavour, chatml, text_config
 
 
 def _tiny(tokenizer: Any) -> tuple[LlavaOnevisionConfig, LlavaOnevisionProcessor]:
     tiles = [[56, 56], [56, 112], [112, 56], [112, 112]]
-    vision = SiglipVisionConfig(
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        image_size=56,
-        patch_size=14,
-        vision_use_head=False,
-    )
     config = LlavaOnevisionConfig(
-        vision_config=vision,
+        vision_config=SiglipVisionConfig(**VISION, vision_use_head=False),
         text_config=text_config(Qwen2Config, tokenizer),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from data_recipes.errors import UserError
+from harness.runs import refuse_taken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -35,8 +35,7 @@ def merge(
     transformers.utils.logging.disable_progress_bar()
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already: give a new folder")
+    refuse_taken(folder)
     found = read_run(run)
     adapter = load_adapter(found.model)
     model = load_model(adapter, found.adapter, dtype=torch.float32)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from data_recipes.errors import UserError
+from harness.runs import refuse_taken
 
 
 def tiny(
@@ -29,8 +29,7 @@ def tiny(
 
     transformers.utils.logging.disable_progress_bar()
     kind = find(family)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already: give a new folder")
+    refuse_taken(folder)
     parameters = write(kind.flavour, kind.model_class, folder, seed=seed)
     print(f"{folder}: {kind.model_class.__name__}, {parameters:,} parameters with random weights")
     print(f"  next: imax train --recipe imax --model {folder} --output_dir runs/{folder.name}")

@@ -26,6 +26,15 @@ TEXT: dict[str, Any] = {
     # About 1 / sqrt(48): with the 0.02 of the real models, logits would hardly differ from each other.
     "initializer_range": 0.15,
 }
+# The same of their vision towers, where these have these names.
+VISION: dict[str, Any] = {
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 56,
+    "patch_size": 14,
+}
 CHATML_ENDS = (None, "<|im_end|>", "<|endoftext|>")
 _WORDS = Path(__file__).parent / "checkpoint" / "tokenizer.json"
 
@@ -60,14 +69,13 @@ def chatml(image: str) -> str:
 
 
 def text_config(config_class: type[Any], tokenizer: PreTrainedTokenizerFast, **more: Any) -> Any:
-    """A small text configuration of this class for this tokenizer."""
+    """A small text configuration of this class for this tokenizer; `more` adds to TEXT or replaces."""
     return config_class(
-        **TEXT,
+        **TEXT | more,
         vocab_size=len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **more,
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,9 +79,7 @@ def shared_listings(
     """Listings and a copying branch behind an image of the size of `blank`; the ids are those of
     `adapter.conversation_ids`."""
     tokenizer = adapter.processor.tokenizer
-    prefix = adapter.prompt_ids("", adapter.see(blank))[
-        :-1
-    ]  # up to the image; without the opening of the answer
+    prefix = _prefix(adapter, blank.size)
     answer_opens = tokenizer.convert_tokens_to_ids("ASSISTANT:")
     written = [_written(adapter, listing, blank.size) for listing in listings]
     ids = tokenizer([text for pair in written for text in pair], add_special_tokens=False)["input_ids"]
@@ -241,6 +240,12 @@ def _flags(args: argparse.Namespace) -> str:
     """What decides the result, as flags."""
     names = ("images", "seed", "sight_steps", "sight_batch", "sight_lr", "read_steps", "batch", "lr")
     return "".join(f" --{name} {getattr(args, name)}" for name in names) + ("" if args.bf16 else " --no-bf16")
+
+
+@lru_cache
+def _prefix(adapter: Adapter, size: tuple[int, int]) -> list[int]:
+    """Ids up to the image, without the opening of the answer; they depend on the image's size alone."""
+    return adapter.prompt_ids("", adapter.see(PIL.Image.new("L", size)))[:-1]
 
 
 def _written(adapter: Adapter, listing: Listing, size: tuple[int, int]) -> tuple[str, str]:
