@@ -18,7 +18,7 @@ from data_recipes.records import Entry, Image, Mixture
 from data_recipes.store import open_image
 from data_recipes.tasks import TASKS
 from model_adapters.adapter import Adapter
-from model_adapters.base import Vision, written_entry
+from model_adapters.base import TooLongError, Vision, written_entry
 
 _TASK = "task_id"
 
@@ -61,6 +61,7 @@ class EntryDataset(Dataset[dict[str, torch.Tensor]]):
     Attributes:
         dropped: how many entries are too long for the model. They are never cut: a cut sample has lost its
             answer or part of its image.
+        reason: what the first of these has too much of; empty when there are none.
         weights: a size for each sample that grows with its length, for batching; no tokenizer was asked.
     """
 
@@ -78,7 +79,7 @@ class EntryDataset(Dataset[dict[str, torch.Tensor]]):
         self._images, self._adapter = images, adapter
         self._pairs = [(image, entry) for image, entry in mixture.of_split(split) if entry.task in wanted]
         self.weights = [_bytes_written(entry, adapter, image) for image, entry in self._pairs]
-        self.dropped = 0
+        self.dropped, self.reason = 0, ""
         if max_length is not None:
             self._drop_longer(max_length)
 
@@ -87,10 +88,12 @@ class EntryDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask, labels (L,), what belongs to the image, task_id ()."""
+        return {**self._encode(index), _TASK: torch.tensor(TASKS.index(self._pairs[index][1].task))}
+
+    def _encode(self, index: int, max_length: int | None = None) -> dict[str, torch.Tensor]:
         image, entry = self._pairs[index]
         opened, vision = self._images.get(image)
-        features = self._adapter.encode(entry, opened, with_target=True, vision=vision)
-        return {**features, _TASK: torch.tensor(TASKS.index(entry.task))}
+        return self._adapter.encode(entry, opened, with_target=True, vision=vision, max_length=max_length)
 
     def tasks(self) -> list[str]:
         """The tasks that occur, in the order of TASKS."""
@@ -104,12 +107,14 @@ class EntryDataset(Dataset[dict[str, torch.Tensor]]):
         for index, (image, _) in enumerate(self._pairs):
             size = (image.width, image.height)
             if size not in around:
-                around[size] = len(self[index]["input_ids"])
-            if (
-                self.weights[index] + around[size] <= max_length
-                or len(self[index]["input_ids"]) <= max_length
-            ):
-                kept.append(index)
+                around[size] = len(self._encode(index)["input_ids"])
+            if self.weights[index] + around[size] > max_length:
+                try:
+                    self._encode(index, max_length)
+                except TooLongError as error:
+                    self.reason = self.reason or str(error)
+                    continue
+            kept.append(index)
         self.dropped = len(self._pairs) - len(kept)
         self._pairs = [self._pairs[index] for index in kept]
         self.weights = [self.weights[index] for index in kept]
@@ -173,6 +178,9 @@ def training_split(
     dataset = EntryDataset(mixture, "train", images, adapter, tasks=tasks, max_length=max_length)
     if not len(dataset):
         if dataset.dropped:
-            raise UserError(f"all {dataset.dropped} training entries are longer than {max_length} tokens")
+            raise UserError(
+                f"all {dataset.dropped} training entries are longer than {max_length} tokens; "
+                + dataset.reason
+            )
         raise UserError(f"the mixture has no training entries{f' of {chr(44).join(tasks)}' if tasks else ''}")
     return dataset

@@ -70,6 +70,14 @@ def with_lora(model: Any, adapter: Adapter, arguments: ModelArguments) -> Any:
             f"--lora_targets {targets!r} matches no module: it must match whole names, such as "
             f"{adapter.lora_targets!r}"
         )
+    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+    if embeddings[0].weight is embeddings[1].weight and any(
+        module in embeddings and re.fullmatch(targets, name) for name, module in model.named_modules()
+    ):
+        raise UserError(
+            f"--lora_targets {targets!r} matches the input or output embedding of {adapter.name}, which are "
+            "one weight: to merge the adapter of one would change the other. Leave them out"
+        )
     bare: list[str] = []  # Gemma's projector is a parameter of its own, in no linear layer
     if arguments.train_projector:
         targets = f"(?:{targets})|(?:{adapter.projector})"

@@ -109,9 +109,10 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--output_dir {self.path} is a file, not a folder")
         if self.settings_file.exists():
-            if overwrite:
+            difference = None if overwrite else first_difference(self.settings(), settings)
+            if overwrite or (difference and not self._begun()):
                 self._clear()
-            elif difference := first_difference(self.settings(), settings):
+            elif difference:
                 key, there, here = difference
                 raise UserError(
                     f"{self.path} holds a run with other settings: {key} is {there!r} there, {here!r} here. "
@@ -125,6 +126,11 @@ class RunFolder:
         if not self.settings_file.exists():
             text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
             write_text(text, self.settings_file)
+
+    def _begun(self) -> bool:
+        """Whether anything came of the run; a mistake that ends it before its first step leaves settings
+        only."""
+        return any((self.path / name).exists() for name in _CONTENTS if name != "run.yaml")
 
     def cut_log(self, step: int) -> None:
         """Drops the lines of train.jsonl after `step`; a run that goes on from there writes them anew."""

@@ -110,7 +110,7 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
         f"train, on {training.device}"
     )
     if dataset.dropped:
-        say(f"{dataset.dropped} entries are longer than {limit} tokens and are left out")
+        say(f"{dataset.dropped} entries are longer than {limit} tokens and are left out; {dataset.reason}")
     if last:
         say(f"going on from step {step}")
 

@@ -19,6 +19,7 @@ from data_recipes.records import Entry
 from model_adapters.base import (
     BoxCodec,
     Family,
+    TooLongError,
     Vision,
     end_of_turn,
     first_line,
@@ -90,13 +91,20 @@ class Adapter:
         return self._family.see(self.processor, image.convert("RGB"))
 
     def encode(
-        self, entry: Entry, image: PIL.Image.Image, *, with_target: bool, vision: Vision | None = None
+        self,
+        entry: Entry,
+        image: PIL.Image.Image,
+        *,
+        with_target: bool,
+        vision: Vision | None = None,
+        max_length: int | None = None,
     ) -> dict[str, torch.Tensor]:
         """One entry as model inputs: input_ids (L,), attention_mask (L,), what belongs to the image, and with
         the target also labels (L,), which are IGNORE on the prompt and on image tokens. `vision` saves the
         image work.
 
         Raises:
+            TooLongError: L would be above `max_length`. Nothing is ever cut.
             UserError: the chat template does not let prompt and answer be told apart, the target is empty, or
                 a text holds a special token of the model.
         """
@@ -113,6 +121,12 @@ class Adapter:
             labels = mask_labels(ids, full, image_id=self.image_id, end_id=self.end_id, what=what)
             features["labels"] = torch.tensor(labels)
             ids = full
+        if max_length is not None and len(ids) > max_length:
+            shown = ids.count(self.image_id)
+            raise TooLongError(
+                f"{what}: its {len(ids)} tokens, {shown} of them the image's, are more than {max_length}, "
+                "and a cut would take part of the image or of the answer"
+            )
         features["input_ids"] = torch.tensor(ids)
         features["attention_mask"] = torch.ones_like(features["input_ids"])
         if self._family.type_ids:
@@ -177,13 +191,10 @@ def _read(name: str, folder: str, family: Family) -> tuple[Any, ProcessorMixin]:
     except Exception as error:  # OSError, ValueError, KeyError, ...: whichever file is missing or broken
         raise UserError(f"cannot load the processor of model {name!r}: {first_line(error)}") from error
     if not processor.chat_template:
-        raise UserError(f"model {name!r} ({folder}) has no chat template")
+        raise UserError(f"model {name!r} has no chat template (chat_template.jinja)")
     family.repair(config, processor)
-    tokenizer = processor.tokenizer
-    if not 0 <= config.image_token_id < len(tokenizer) or (
-        tokenizer.convert_ids_to_tokens(config.image_token_id) not in tokenizer.all_special_tokens
-        and config.image_token_id not in tokenizer.added_tokens_decoder
-    ):
+    known = set(processor.image_token_ids) & set(processor.tokenizer.added_tokens_decoder)
+    if config.image_token_id not in known:
         raise UserError(
             f"the tokenizer of model {name!r} has no image token with the id of config.json "
             f"({config.image_token_id})"

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import PIL.Image
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from data_recipes.errors import UserError
@@ -25,6 +27,10 @@ LANGUAGE_MODEL = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 
 # What a vision tower gets of one image, and what its processor counts with.
 Vision = Mapping[str, torch.Tensor]
+
+
+class TooLongError(UserError):
+    """An entry has more tokens than its model or its user allows."""
 
 
 class BoxCodec(Protocol):
@@ -159,21 +165,56 @@ def load_native(model_class: type[PreTrainedModel], folder: str, **options: Any)
     Raises:
         UserError: weights are missing, left over, of another shape or unreadable.
     """
+    if Path(folder).is_dir():
+        _refuse_broken(Path(folder))
     try:
         model, info = model_class.from_pretrained(
-            folder, output_loading_info=True, use_safetensors=True, trust_remote_code=False, **options
+            folder,
+            output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # reported below, with names
+            **options,
         )
     except Exception as error:  # OSError, SafetensorError, RuntimeError: one meaning for the user
         logging.getLogger(__name__).debug("loading %s", folder, exc_info=True)
         raise UserError(f"cannot load the weights of {folder}: {first_line(error)}") from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if keys := sorted(map(str, info[kind])):
-            name = model_class.__name__
-            raise UserError(
-                f"the weights of {folder} do not fit {name}: {len(keys)} {kind.replace('_', ' ')}, "
-                f"the first is {keys[0]}"
-            )
+    wrong = {kind: sorted(info[f"{kind}_keys"]) for kind in ("missing", "unexpected", "mismatched")}
+    if any(wrong.values()):
+        raise UserError(
+            f"the weights of {folder} do not fit {model_class.__name__}: "
+            + "; ".join(_counted(kind, keys) for kind, keys in wrong.items() if keys)
+        )
     return model
+
+
+def _refuse_broken(folder: Path) -> None:
+    """Looks at the files before a model is made of the good ones among them.
+
+    Raises:
+        UserError: a file of weights is cut short or no safetensors, or there are pickled ones only.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"cannot load the weights in {file}: {first_line(error)}") from error
+    if not files and (pickled := sorted((*folder.glob("*.bin"), *folder.glob("*.pt*")))):
+        raise UserError(
+            f"cannot load the weights of {folder}: {pickled[0].name} is pickled, which could run code when "
+            "read; save them as safetensors"
+        )
+
+
+def _counted(kind: str, keys: Sequence[Any]) -> str:
+    """ "2 missing keys, the first is x"; a mismatched key comes with both shapes."""
+    first = keys[0]
+    if not isinstance(first, str):
+        name, stored, wanted = first
+        first = f"{name}, {tuple(stored)} instead of {tuple(wanted)}"
+    return f"{len(keys)} {kind} key{'s' * (len(keys) > 1)}, the first is {first}"
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase, tail: str, folder: str) -> int:
@@ -194,6 +235,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, tail: str, folder: str) -> i
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for errors of one line."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+    """The first line of an error's message, for errors of one line; all of it where that one only opens a
+    list."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return " ".join(" ".join(lines).split()) if lines[0].rstrip().endswith(":") else lines[0]

@@ -36,14 +36,22 @@ def load_adapter(name: str) -> Adapter:
         UserError: no such model, or its files do not make a checkpoint of a known family.
     """
     folder = MODELS.get(name) or _folder_or_hub_id(name)
-    model_type = _config(name, folder).get("model_type")
+    config = _config(name, folder)
+    model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise UserError(f"config.json of model {name!r} names no model_type")
     if model_type not in FAMILIES:
         raise unknown(
             "model family", model_type, FAMILIES, f"It is the model_type in config.json of {folder}"
         )
-    return Adapter(name, folder, family(model_type))
+    found = family(model_type)
+    wanted = found.model_class.__name__
+    if (saved := config.get("architectures")) and wanted not in saved:
+        raise UserError(
+            f"model {name!r} is of model_type {model_type!r}, but config.json says that its weights are of "
+            f"{saved[0]}, not of {wanted}"
+        )
+    return Adapter(name, folder, found)
 
 
 def family(name: str) -> Family:

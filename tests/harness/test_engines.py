@@ -18,19 +18,15 @@ from safetensors.torch import load_file
 
 from harness import peft_model, train
 from harness.config import parse
-from model_adapters.registry import family, load_adapter
-from model_adapters.tiny.flavour import write
+from model_adapters.registry import load_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "harness" / "configs"
 
 
 @pytest.fixture(scope="module")
-def flavour(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flavour") / "qwen2_5_vl"
-    kind = family("qwen2_5_vl")
-    write(kind.flavour, kind.model_class, folder)
-    return folder
+def flavour(flavour_folder):
+    return flavour_folder("qwen2_5_vl")
 
 
 def losses(run: Path) -> list[float]:

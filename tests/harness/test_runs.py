@@ -32,9 +32,17 @@ def test_a_run_may_go_on_with_the_same_settings(tmp_path):
 def test_other_settings_are_refused_by_name(tmp_path, change):
     run = RunFolder(tmp_path)
     run.claim(SETTINGS, overwrite=False)
+    run.log_file.write_text('{"step": 2, "loss": 1.0}\n')
     with pytest.raises(UserError, match=next(iter(change))):
         run.claim(SETTINGS | change, overwrite=False)
     assert first_difference(SETTINGS, SETTINGS | change)[0] in change
+
+
+def test_settings_that_nothing_came_of_do_not_keep_a_folder(tmp_path):
+    run = RunFolder(tmp_path)
+    run.claim(SETTINGS, overwrite=False)
+    run.claim(SETTINGS | {"learning_rate": 2e-3}, overwrite=False)
+    assert run.settings()["learning_rate"] == 2e-3
 
 
 def test_overwrite_deletes_the_run_and_nothing_else(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import peft
 import pytest
@@ -18,7 +19,7 @@ from harness.config import ModelArguments, parse, presets
 from harness.dataset import Collator, EntryDataset, Images
 from harness.runs import RunFolder
 from harness.trainer import sums_by_task, token_losses
-from model_adapters.registry import load_adapter
+from model_adapters.registry import FAMILIES, load_adapter
 
 STEPS = "--max_steps 5 --logging_steps 2 --save_steps 3 --save_total_limit 1 --threads 1 --seed 7 "
 FLAGS = (STEPS + "--per_device_train_batch_size 4 --gradient_accumulation_steps 2").split()
@@ -156,6 +157,32 @@ def test_a_mistake_is_one_line_and_exit_code_2(run, mixture_folder, tmp_path, ca
     assert train.main(given) == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in line
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_bad_checkpoint_is_exit_code_2_and_stands_in_nobodys_way(
+    tmp_path, mixture_folder, flavour_folder, capfd, name
+):
+    model, run = shutil.copytree(flavour_folder(name), tmp_path / "model"), tmp_path / "run"
+    weights = (model / "model.safetensors").read_bytes()
+    flags = ["--recipe", str(mixture_folder), "--model", str(model), "--output_dir", str(run)]
+    flags += ["--max_steps", "1", "--threads", "1", "--per_device_train_batch_size", "2"]
+    (model / "model.safetensors").write_bytes(weights[:5000])
+    assert train.main(flags) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert [line for line in said if "error" in line.lower()] == said[-1:]
+    assert f"cannot load the weights in {model}" in said[-1]
+    assert [path.name for path in run.iterdir()] == ["run.yaml"]
+    (model / "model.safetensors").write_bytes(weights)  # mended, the same command trains
+    assert train.main(flags) == 0
+
+
+def test_an_embedding_that_is_two_weights_in_one_gets_no_lora(
+    tmp_path, mixture_folder, flavour_folder, capfd
+):
+    flags = ["--recipe", str(mixture_folder), "--model", str(flavour_folder("gemma3"))]
+    assert train.main([*flags, "--lora_targets", "lm_head", "--output_dir", str(tmp_path / "run")]) == 2
+    assert "which are one weight" in capfd.readouterr().err
 
 
 def test_a_budget_sets_the_steps_unless_the_user_does():

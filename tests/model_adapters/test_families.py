@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 
 from data_recipes.errors import UserError
 from data_recipes.records import Box
-from model_adapters.base import IGNORE, written_entry
+from model_adapters.base import IGNORE, TooLongError, written_entry
 from model_adapters.registry import FAMILIES, family, load_adapter
 from model_adapters.tiny.flavour import write
 
@@ -21,11 +21,8 @@ SIZES = ((160, 120), (97, 211), (64, 64))  # width, height
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def adapter(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flavour") / request.param
-    kind = family(request.param)
-    write(kind.flavour, kind.model_class, folder)
-    return load_adapter(str(folder))
+def adapter(request, flavour_folder):
+    return load_adapter(str(flavour_folder(request.param)))
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +102,19 @@ def test_empty_answers_and_special_tokens_in_texts_are_refused(adapter, entry):
     for token in (adapter.processor.image_token, adapter.processor.tokenizer.eos_token):
         with pytest.raises(UserError, match=f"{re.escape(repr(token))}, a special token"):
             adapter.encode(replace(entry, prompt=f"a {token} {{box}}"), image, with_target=True)
+
+
+def test_what_is_too_long_is_refused_and_never_cut(adapter, entry):
+    image = picture(160, 120)
+    encoded = adapter.encode(entry, image, with_target=True)
+    length, shown = len(encoded["input_ids"]), int((encoded["input_ids"] == adapter.image_id).sum())
+    again = adapter.encode(entry, image, with_target=True, max_length=length)
+    assert torch.equal(again["input_ids"], encoded["input_ids"])
+    for limit in (length - 1, shown - 1):  # a cut would take the end of the answer, or part of the image
+        with pytest.raises(
+            TooLongError, match=rf"its {length} tokens, {shown} of them the image's, .* {limit},"
+        ):
+            adapter.encode(entry, image, with_target=True, max_length=limit)
 
 
 @pytest.mark.parametrize("form", ["{}", "a {} and 0.5, end."])

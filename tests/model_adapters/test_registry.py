@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from data_recipes.errors import UserError
 from model_adapters.registry import FAMILIES, MODELS, load_adapter
@@ -77,44 +76,6 @@ def test_config_that_is_missing_broken_or_of_another_family(copy):
     (copy / "config.json").unlink()
     with pytest.raises(UserError, match=r"has no config\.json"):
         load_adapter(str(copy))
-
-
-def test_processor_without_template_or_image_token(copy, tmp_path):
-    (copy / "chat_template.jinja").unlink()
-    with pytest.raises(UserError, match="no chat template"):
-        load_adapter(str(copy))
-    edit(copy / "config.json", image_token_index=7, image_token_id=7)
-    (copy / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(UserError, match="no image token with the id"):
-        load_adapter(str(copy))
-    (copy / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match="cannot load the processor") as error:
-        load_adapter(str(copy))
-    assert one_line(error)
-
-
-def test_weights_that_are_missing_left_over_cut_or_absent(copy):
-    file = copy / "model.safetensors"
-    good = load_file(file)
-    adapter = load_adapter(str(copy))
-
-    def fails(match):
-        with pytest.raises(UserError, match=match) as error:
-            adapter.load_model(dtype=torch.float32)
-        assert one_line(error)
-
-    name = next(key for key in good if "linear_1.weight" in key)
-    save_file({key: value for key, value in good.items() if key != name}, file, metadata={"format": "pt"})
-    fails("1 missing keys")
-    save_file({**good, "surplus": torch.zeros(2)}, file, metadata={"format": "pt"})
-    fails("1 unexpected keys")
-    save_file({**good, name: torch.zeros(3, 3)}, file, metadata={"format": "pt"})
-    fails("weights of")
-    save_file(good, file, metadata={"format": "pt"})
-    file.write_bytes(file.read_bytes()[:5000])
-    fails("cannot load the weights")
-    file.unlink()
-    fails("cannot load the weights")
 
 
 def test_a_broken_family_module_shows_its_own_error(tiny_folder, monkeypatch):
