@@ -18,8 +18,8 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-.venv/.ct: .venv/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ct]'
+.venv/.slow: .venv/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ct,engines]'
 	touch $@
 
 demo: .venv/.base
@@ -32,7 +32,7 @@ demo: .venv/.base
 test: .venv/.dev
 	$(BIN)/python -m pytest -m 'not slow'
 
-slow: .venv/.ct
+slow: .venv/.slow
 	$(BIN)/python -m pytest -m slow
 
 lint: .venv/.dev

@@ -129,9 +129,11 @@ def presets(model: str, recipe: str) -> dict[str, Any]:
     device: dict[str, Any] = {"dataloader_pin_memory": gpu}
     if gpu:
         device |= {"bf16": torch.cuda.is_bf16_supported(), "dataloader_num_workers": 2}
-    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # Several processes without a GPU find each other only so; else each would train alone.
-        device |= {"ddp_backend": "gloo", "use_cpu": not os.environ.get("ACCELERATE_USE_DEEPSPEED")}
+    elif not torch.backends.mps.is_available():
+        device["use_cpu"] = not os.environ.get("ACCELERATE_USE_DEEPSPEED")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # Several processes without a GPU find each other only so; else each would train alone.
+            device["ddp_backend"] = "gloo"
     name = re.sub(r"\.ya?ml$", "", Path(recipe).name) or "mixture"
     return _COMMON | (_TINY if model == "tiny" else _REAL) | device | {"output_dir": f"runs/{name}"}
 
@@ -276,6 +278,8 @@ def _check(values: Mapping[str, Any]) -> None:
         raise UserError(f"--{name} must be {bound}, not {value}")
     if (quantization := values.get("quantization")) not in (None, *QUANTIZATIONS):
         raise unknown("quantization", quantization, QUANTIZATIONS)
+    if values.get("fp16") and values.get("use_cpu"):
+        raise UserError("--fp16 needs a GPU: a CPU would train in float32 all the same. --bf16 works on both")
     for task in values.get("tasks") or ():
         if task not in TASKS:
             raise unknown("task", task, TASKS)

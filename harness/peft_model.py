@@ -105,6 +105,14 @@ def with_lora(model: Any, adapter: Adapter, arguments: ModelArguments) -> Any:
         raise UserError(f"--lora_targets {targets!r}: {' '.join(str(error).split())}") from error
 
 
+def parameters(model: Any) -> dict[str, int]:
+    """How many parameters train, and how many there are; DeepSpeed's stage 3 leaves frozen ones empty."""
+    if is_deepspeed_zero3_enabled():
+        sizes = [(p.requires_grad, getattr(p, "ds_numel", p.numel())) for p in model.parameters()]
+        return {"trainable": sum(n for trains, n in sizes if trains), "all": sum(n for _, n in sizes)}
+    return {"trainable": model.num_parameters(only_trainable=True), "all": model.num_parameters()}
+
+
 def _dtype(training: TrainingArguments) -> torch.dtype:
     if training.device.type == "cuda":
         if training.bf16:

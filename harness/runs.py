@@ -27,7 +27,7 @@ _CONTENTS = (
 # Settings that may change between a kill and the command that goes on: they do not touch the numbers.
 _FREE = frozenset({
     "recipe", "mixture", "output_dir", "image_cache", "report_to", "run_name", "resume_from_checkpoint",
-    "skip_memory_metrics", "remove_unused_columns", "ddp_timeout",
+    "use_cpu", "skip_memory_metrics", "remove_unused_columns", "ddp_timeout",
 })  # fmt: skip
 _FREE_PREFIXES = (
     "save_", "log", "eval_", "per_device_eval", "hub_", "push_to_hub",

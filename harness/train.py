@@ -18,9 +18,11 @@ if not __package__:  # run as a script: Python has put harness/ on the path, whe
     _here = Path(__file__).resolve().parent
     sys.path[:] = [str(_here.parent), *(path for path in sys.path if Path(path or ".").resolve() != _here)]
 
+from harness import be_quiet  # first: it quiets libraries that transformers imports
+
+# isort: split
 import math
 import shutil
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
@@ -102,7 +104,7 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     held_out = EntryDataset(
         mixture, "validation", images, adapter, tasks=settings.data.tasks, max_length=limit
     )
-    parameters = {"trainable": model.num_parameters(only_trainable=True), "all": model.num_parameters()}
+    parameters = peft_model.parameters(model)
 
     say(
         f"{run.path}: {adapter.name} on {settings.data.recipe}, {len(dataset)} training entries of "
@@ -144,14 +146,6 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
         diary.note(trainer.state.global_step, finished=True)
     summarise(run)
     return run
-
-
-def be_quiet() -> None:
-    """Of what the libraries say, lets through errors only; the user's own lines are `say`'s."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
 def use_threads(threads: int) -> None:

@@ -34,6 +34,10 @@ class Known(NamedTuple):
     access: str
     title: str
 
+    def needs(self, kept: str) -> str:
+        """GPU memory to train it, kept in bf16 or 4bit, in words."""
+        return "none" if self.name == "tiny" else f"{memory_to_train(self.billions, kept):.0f} GB"
+
 
 MODELS = (
     Known("tiny", str(TINY), "llava", 0.0048, "Apache-2.0", "shipped with this project", "tiny"),
@@ -105,10 +109,9 @@ def table() -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for model in MODELS[1:]:
-        memory = [f"{memory_to_train(model.billions, kept):.0f} GB" for kept in ("bf16", "4bit")]
         checkpoint = f"`{model.checkpoint}`" if model.checkpoint else "a folder"
         lines.append(
             f"| `{model.name}` | {model.title} | {checkpoint} | `{model.family}` | {model.billions:g} B "
-            f"| {model.licence} | {model.access} | {memory[0]} | {memory[1]} |"
+            f"| {model.licence} | {model.access} | {model.needs('bf16')} | {model.needs('4bit')} |"
         )
     return "\n".join(lines)

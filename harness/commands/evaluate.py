@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from harness import be_quiet
 
 
 def evaluate(
@@ -42,12 +43,10 @@ def evaluate(
     resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap over patients.")] = 2000,
 ) -> None:
     """Score a run on the seven tasks of the test set: predictions.jsonl and scores.json."""
-    import transformers
 
     from eval import evaluation, terminal
 
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    be_quiet()
     console = Console()
     plan = evaluation.prepare(
         run,

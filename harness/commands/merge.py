@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from harness import be_quiet
 from harness.runs import refuse_taken
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -25,14 +26,13 @@ def merge(
     The sum is taken in float32. A run trained on a quantised base is merged into the base as published.
     """
     import torch
-    import transformers
 
     from data_recipes.errors import unknown
     from eval.generate import load_model
     from eval.runs import read_run
     from model_adapters.registry import load_adapter
 
-    transformers.utils.logging.disable_progress_bar()
+    be_quiet()
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
     refuse_taken(folder)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from model_adapters.models import MODELS, memory_to_train
+from model_adapters.models import MODELS
 
 
 def models() -> None:
     """List the models that have a short name: where their weights are, under which terms, what they need."""
     table = Table("model", "checkpoint", "family", "parameters", "licence", "access", "bf16", "4 bit")
     for model in MODELS:
-        memory = [f"{memory_to_train(model.billions, kept):.0f} GB" for kept in ("bf16", "4bit")]
         shown = "shipped" if model.name == "tiny" else model.checkpoint or "a folder of yours"
         table.add_row(
             model.name, shown, model.family, f"{model.billions:g} B", model.licence, model.access,
-            *(["none"] * 2 if model.name == "tiny" else memory),
+            model.needs("bf16"), model.needs("4bit"),
         )  # fmt: skip
     console = Console()
     console.print(table)

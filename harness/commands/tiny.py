@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness import be_quiet
 from harness.runs import refuse_taken
 
 
@@ -22,12 +23,11 @@ def tiny(
 
     It loads as a real checkpoint does: `imax train --model FOLDER`.
     """
-    import transformers
 
     from model_adapters.registry import family as find
     from model_adapters.tiny.flavour import write
 
-    transformers.utils.logging.disable_progress_bar()
+    be_quiet()
     kind = find(family)
     refuse_taken(folder)
     parameters = write(kind.flavour, kind.model_class, folder, seed=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 
 from harness import peft_model, train
 from harness.config import parse
-from model_adapters.registry import load_adapter
+from model_adapters.registry import FAMILIES, load_adapter
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "harness" / "configs"
@@ -31,6 +32,41 @@ def flavour(flavour_folder):
 
 def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "train.jsonl").read_text().splitlines()]
+
+
+# Precision and memory
+
+
+def short(run: Path, mixture: Path, model: Path, *more: str) -> list[float]:
+    flags = ["--max_steps", "3", "--logging_steps", "1", "--threads", "1", "--learning_rate", "1e-2"]
+    flags += ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1", *more]
+    flags += ["--lora_dropout", "0", "--train_projector", "true"]
+    assert (
+        train.main(["--recipe", str(mixture), "--model", str(model), "--output_dir", str(run), *flags]) == 0
+    )
+    return losses(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradient_checkpointing_changes_nothing_and_bfloat16_little(
+    tmp_path, mixture_folder, flavour_folder, name
+):
+    base = mixture_folder, flavour_folder(name)
+    plain = short(tmp_path / "plain", *base)
+    again = short(tmp_path / "checkpointed", *base, "--gradient_checkpointing", "true")
+    assert again == pytest.approx(plain, abs=1e-5)
+    coarse = short(tmp_path / "bf16", *base, "--bf16", "true")
+    assert coarse != plain
+    assert coarse == pytest.approx(plain, abs=0.1)
+
+
+def test_float16_without_a_gpu_is_refused(tmp_path, mixture_folder, flavour, capfd):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    flags = ["--recipe", str(mixture_folder), "--model", str(flavour), "--output_dir", str(tmp_path / "run")]
+    assert train.main([*flags, "--fp16", "true"]) == 2
+    assert "--fp16 needs a GPU" in capfd.readouterr().err
 
 
 # Quantised bases
@@ -86,7 +122,9 @@ FLAGS = [
 def start(run: Path, mixture: Path, model: Path, stage: str = "", *more: str) -> subprocess.Popen[str]:
     """Two processes under DeepSpeed, or one without; eight entries a step either way."""
     command = [str(Path(sys.executable).parent / "accelerate"), "launch"]
-    command += ["--config_file", str(CONFIGS / f"{stage}_cpu.yaml" if stage else CONFIGS / "cpu.yaml")]
+    name, _, offload = stage.partition("_")
+    command += ["--config_file", str(CONFIGS / f"{name}_cpu.yaml" if stage else CONFIGS / "cpu.yaml")]
+    command += ["--deepspeed_config_file", str(CONFIGS / f"{stage}.json")] if offload else []
     command += [str(ROOT / "harness" / "train.py"), "--recipe", str(mixture), "--model", str(model)]
     command += ["--output_dir", str(run), *FLAGS, *more]
     command += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2" if stage else "4"]
@@ -107,10 +145,16 @@ def end(process: subprocess.Popen[str]) -> str:
     return said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["zero2", "zero3"])
-def test_two_processes_under_deepspeed_are_one_run(tmp_path, mixture_folder, flavour, stage):
+@pytest.fixture
+def deepspeed():
     pytest.importorskip("deepspeed")
+    if not shutil.which(os.environ.get("CXX", "c++")):
+        pytest.skip("DeepSpeed compiles its communication op, and there is no C++ compiler")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["zero2", "zero3", "zero3_offload"])
+def test_two_processes_under_deepspeed_are_one_run(tmp_path, mixture_folder, flavour, deepspeed, stage):
     end(start(tmp_path / "one", mixture_folder, flavour))
     end(start(tmp_path / "two", mixture_folder, flavour, stage))
     assert len(losses(tmp_path / "one")) == 10
@@ -125,8 +169,9 @@ def test_two_processes_under_deepspeed_are_one_run(tmp_path, mixture_folder, fla
 
 
 @pytest.mark.slow
-def test_a_rank_that_dies_ends_the_job_and_the_same_command_goes_on(tmp_path, mixture_folder, flavour):
-    pytest.importorskip("deepspeed")
+def test_a_rank_that_dies_ends_the_job_and_the_same_command_goes_on(
+    tmp_path, mixture_folder, flavour, deepspeed
+):
     run, long = tmp_path / "run", ("--max_steps", "40")
     job = start(run, mixture_folder, flavour, "zero2", *long)
     while job.poll() is None and not (run / "checkpoints" / "checkpoint-4" / "whole.json").exists():
