@@ -66,6 +66,18 @@ def mixture_folder(spec: str, overrides: Mapping[str, Any] | None = None, *, pro
     return build(load_recipe(spec, overrides), progress=progress)
 
 
+def is_image_centric(spec: str) -> bool:
+    """Whether the mixture of this recipe, built or not, puts several entries on an image.
+
+    Raises:
+        UserError: as `load_recipe`.
+    """
+    folder = Path(spec)
+    if spec not in recipe_names() and (folder / META).exists():
+        return bool((read_meta(folder).get("density") or {}).get("entries_per_image", 1) >= 1.5)
+    return not isinstance(load_recipe(spec), Decentralised)
+
+
 def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> Path:
     """Builds the mixture of a recipe, or finds it in the cache, and returns its folder.
 

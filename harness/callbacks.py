@@ -15,7 +15,7 @@ from harness.provenance import Diary
 from harness.runs import RunFolder
 
 # What a line of train.jsonl holds beside `step` and the losses.
-_RATES = ("learning_rate", "entries_per_second", "tokens_per_second")
+_RATES = ("learning_rate", "entries_per_second", "tokens_per_second", "tokens", "tokens_unshared")
 
 
 def _losses(state: TrainerState, logs: dict[str, float] | None) -> dict[str, float]:

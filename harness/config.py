@@ -22,7 +22,10 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from data_recipes.errors import UserError, unknown
+from data_recipes.recipe import is_image_centric
 from data_recipes.tasks import TASKS
+from harness.dataset import BATCHINGS, SHARINGS
+from harness.loss_weights import LOSS_WEIGHTINGS
 
 
 @dataclass
@@ -40,6 +43,32 @@ class DataArguments:
         default=None,
         metadata={"help": "Longer samples (tokens, image included) are dropped and counted, never cut. "
                           "Default: what the model can take."},
+    )  # fmt: skip
+    batching: str = field(
+        default="",
+        metadata={"help": "What is drawn together: 'image', an image with all its entries is a sample of the "
+                          "batch sizes; or 'entry'. Default: image where the mixture is image-centric."},
+    )  # fmt: skip
+    sharing: str = field(
+        default="",
+        metadata={"help": "'image': entries of an image in one micro-batch share a sequence, so the image is "
+                          "encoded once; loss and gradient stay the same. 'none': a sequence each. "
+                          "Default: image with --batching image, else none."},
+    )  # fmt: skip
+    loss_weighting: str = field(
+        default="token",
+        metadata={"help": "What counts alike in the loss: each 'token', 'entry' or 'task'; 'root' weighs the "
+                          "tokens of an image by 1/sqrt(its entries)."},
+    )  # fmt: skip
+    max_shared_length: int = field(
+        default=4096,
+        metadata={"help": "Tokens of the longest shared sequence; an image with more is split, and no entry "
+                          "is lost."},
+    )  # fmt: skip
+    row_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Pack shared sequences of several images into rows of up to so many tokens. "
+                          "Default: a row for each, padded."},
     )  # fmt: skip
     image_cache: int = field(default=512, metadata={"help": "Memory for decoded images, in MB a process."})
     threads: int = field(default=0, metadata={"help": "CPU threads a process; 0: share out all cores."})
@@ -69,7 +98,12 @@ class ModelArguments:
     )  # fmt: skip
 
 
-QUANTIZATIONS = ("none", "8bit", "4bit")
+_CHOICES = {
+    "batching": BATCHINGS,
+    "sharing": SHARINGS,
+    "loss_weighting": LOSS_WEIGHTINGS,
+    "quantization": ("none", "8bit", "4bit"),
+}
 
 T = TypeVar("T")
 CLASSES = (DataArguments, ModelArguments, TrainingArguments)
@@ -77,6 +111,8 @@ CLASSES = (DataArguments, ModelArguments, TrainingArguments)
 # Bounds of what TrainingArguments does not check itself: (lowest, whether that value is allowed, highest).
 _BOUNDS: dict[str, tuple[float, bool, float]] = {
     "max_length": (1, True, float("inf")),
+    "max_shared_length": (1, True, float("inf")),
+    "row_tokens": (1, True, float("inf")),
     "image_cache": (0, True, float("inf")),
     "threads": (0, True, float("inf")),
     "lora_r": (1, True, float("inf")),
@@ -107,9 +143,6 @@ _COMMON: dict[str, Any] = {
 }
 _TINY: dict[str, Any] = {
     "learning_rate": 3e-3,
-    # 16 entries a step, because a short run needs many steps; in parts of similar length, for less padding.
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 2,
     "lora_r": 64,
     "lora_alpha": 64,
     "lora_dropout": 0.0,
@@ -117,14 +150,34 @@ _TINY: dict[str, Any] = {
 }
 _REAL: dict[str, Any] = {
     "learning_rate": 1e-4,
-    "per_device_train_batch_size": 2,
-    "gradient_accumulation_steps": 16,
     "save_steps": 200,
 }
 
 
-def presets(model: str, recipe: str) -> dict[str, Any]:
-    """Defaults for this model and machine, for the settings the user leaves open."""
+# (model is tiny, batching) -> samples of a micro-batch, and micro-batches of a step. About 16 entries a step
+# for `tiny`, because a short run needs many steps, and about 32 for real models; an IMAX image has 7.46.
+_SAMPLES = {
+    (True, "entry"): (8, 2),  # in parts of similar length, for less padding
+    (True, "image"): (2, 1),
+    (False, "entry"): (2, 16),
+    (False, "image"): (1, 4),
+}
+
+
+def presets(model: str, recipe: str, *, batching: str = "") -> dict[str, Any]:
+    """Defaults for this model, mixture and machine, for the settings the user leaves open.
+
+    Raises:
+        UserError: no such recipe.
+    """
+    batching = batching or ("image" if is_image_centric(recipe) else "entry")
+    samples, parts = _SAMPLES[model == "tiny", batching]
+    drawn = {
+        "batching": batching,
+        "sharing": "image" if batching == "image" else "none",
+        "per_device_train_batch_size": samples,
+        "gradient_accumulation_steps": parts,
+    }
     gpu = torch.cuda.is_available()
     device: dict[str, Any] = {"dataloader_pin_memory": gpu}
     if gpu:
@@ -135,7 +188,8 @@ def presets(model: str, recipe: str) -> dict[str, Any]:
             # Several processes without a GPU find each other only so; else each would train alone.
             device["ddp_backend"] = "gloo"
     name = re.sub(r"\.ya?ml$", "", Path(recipe).name) or "mixture"
-    return _COMMON | (_TINY if model == "tiny" else _REAL) | device | {"output_dir": f"runs/{name}"}
+    mode = _TINY if model == "tiny" else _REAL
+    return _COMMON | mode | drawn | device | {"output_dir": f"runs/{name}"}
 
 
 class Settings(NamedTuple):
@@ -178,10 +232,11 @@ def parse(argv: Sequence[str]) -> Settings:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
     chosen |= _read(parser, arguments)
-    defaults = presets(
-        chosen.get("model", ModelArguments.model), chosen.get("recipe", DataArguments.recipe)
-    )  # fmt: skip
-    values = defaults | chosen
+    for name, choices in _CHOICES.items():
+        if (value := chosen.get(name)) is not None and value not in choices:
+            raise unknown(name, value, choices)
+    model, recipe = chosen.get("model", ModelArguments.model), chosen.get("recipe", DataArguments.recipe)
+    values = presets(model, recipe, batching=chosen.get("batching", "")) | chosen
     _check(values)
     try:
         data, model, training = (
@@ -258,7 +313,7 @@ def _yaml_arguments(path: Path) -> list[str]:
 
 # Keys of run.yaml that record facts rather than settings; a run.yaml can serve as a config file all the same.
 FACTS = ("mixture", "mixture_hash", "model_hash", "world_size")
-_TEXT = ("recipe", "model", "output_dir", "lora_targets", "quantization")
+_TEXT = ("recipe", "model", "output_dir", "lora_targets", *_CHOICES)
 
 
 def _unknown_key(key: str, known: Iterable[str]) -> UserError:
@@ -276,8 +331,6 @@ def _check(values: Mapping[str, Any]) -> None:
             f"{'at least' if closed else 'above'} {low}" if high == float("inf") else f"from {low} to {high}"
         )
         raise UserError(f"--{name} must be {bound}, not {value}")
-    if (quantization := values.get("quantization")) not in (None, *QUANTIZATIONS):
-        raise unknown("quantization", quantization, QUANTIZATIONS)
     if values.get("fp16") and values.get("use_cpu"):
         raise UserError("--fp16 needs a GPU: a CPU would train in float32 all the same. --bf16 works on both")
     for task in values.get("tasks") or ():

@@ -35,11 +35,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
 from data_recipes.records import Mixture
+from data_recipes.stats import density
 from data_recipes.store import read_mixture
 from harness import checkpoints, peft_model, provenance
 from harness.callbacks import KeepDiary, LogToFile, Progress
 from harness.config import Settings, as_dict, parse
-from harness.dataset import Collator, EntryDataset, Images, training_split
+from harness.dataset import Collator, Images, Samples, training_split
 from harness.runs import RunFolder
 from harness.trainer import HarnessTrainer
 from model_adapters.adapter import Adapter
@@ -73,7 +74,7 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     """
     use_threads(settings.data.threads)
     be_quiet()
-    training = settings.training
+    data, training = settings.data, settings.training
     adapter = load_adapter(settings.model.model)
     with training.main_process_first(desc="build the mixture"):
         folder = mixture_folder(settings.data.recipe, progress=is_main())
@@ -98,19 +99,24 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
 
     transformers.set_seed(training.seed)
     model = peft_model.prepare(adapter, settings.model, training)
-    limit = settings.data.max_length or longest_input(model.config)
+    limit = data.max_length or longest_input(model.config)
     images = Images(folder, adapter, megabytes=settings.data.image_cache)
-    dataset = training_split(mixture, images, adapter, tasks=settings.data.tasks, max_length=limit)
-    held_out = EntryDataset(
-        mixture, "validation", images, adapter, tasks=settings.data.tasks, max_length=limit
-    )
+    drawn: dict[str, Any] = {
+        "batching": data.batching,
+        "tasks": data.tasks,
+        "max_length": limit,
+        "max_shared_length": data.max_shared_length,
+    }
+    dataset = training_split(mixture, images, adapter, **drawn)
+    held_out = Samples(mixture, "validation", images, adapter, **drawn)
     parameters = peft_model.parameters(model)
 
     say(
-        f"{run.path}: {adapter.name} on {settings.data.recipe}, {len(dataset)} training entries of "
+        f"{run.path}: {adapter.name} on {data.recipe}, {dataset.entries} training entries of "
         f"{len(dataset.tasks())} tasks, {parameters['trainable']:,} of {parameters['all']:,} parameters "
         f"train, on {training.device}"
     )
+    say(step_in_words(dataset, settings))
     if dataset.dropped:
         say(f"{dataset.dropped} entries are longer than {limit} tokens and are left out; {dataset.reason}")
     if last:
@@ -135,7 +141,14 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
         args=training,
         train_dataset=dataset,
         eval_dataset=held_out,
-        data_collator=Collator(adapter),
+        data_collator=Collator(
+            adapter,
+            sharing=data.sharing,
+            max_shared_length=data.max_shared_length,
+            row_tokens=data.row_tokens,
+        ),
+        adapter=adapter,
+        weighting=data.loss_weighting,
         callbacks=callbacks,
     )
     trainer.remove_callback(ProgressCallback)
@@ -159,9 +172,24 @@ def take_budget(settings: Settings, mixture: Mixture) -> None:
     """A mixture to be compared at equal steps says how many entries to train on; the user's word wins."""
     budget = (mixture.meta.get("budget") or {}).get("train_entries")
     if budget and not {"max_steps", "num_train_epochs"} & settings.chosen:
-        training = settings.training
-        per_step = training.train_batch_size * training.gradient_accumulation_steps * training.world_size
-        training.max_steps = math.ceil(budget / per_step)
+        entries = 1.0
+        if settings.data.batching == "image":
+            entries = density(mixture.images, mixture.entries)["entries_per_image"]
+        settings.training.max_steps = math.ceil(budget / (entries * samples_of_step(settings.training)))
+
+
+def samples_of_step(training: transformers.TrainingArguments) -> int:
+    return int(training.train_batch_size * training.gradient_accumulation_steps * training.world_size)
+
+
+def step_in_words(dataset: Samples, settings: Settings) -> str:
+    """What an optimizer step sees, such as "a step: 2 images, about 15 entries; ..."."""
+    data, samples = settings.data, samples_of_step(settings.training)
+    drawn = f"{samples} entries"
+    if data.batching == "image":
+        drawn = f"{samples} images, about {samples * dataset.entries / len(dataset):.0f} entries"
+    shared = "entries of an image share a sequence" if data.sharing == "image" else "a sequence each"
+    return f"a step: {drawn}; {shared}; loss weighting: {data.loss_weighting}"
 
 
 def resume_point(run: RunFolder) -> Path | None:
@@ -221,6 +249,9 @@ def summarise(run: RunFolder) -> None:
         losses = "  ".join(
             f"{key.removeprefix('loss_')} {end[key]:.3f}" for key in end if key.startswith("loss_")
         )
+        fed, unshared = (sum(line.get(key, 0) for line in lines) for key in ("tokens", "tokens_unshared"))
+        if fed < unshared:
+            say(f"sharing: {fed:,.0f} tokens instead of {unshared:,.0f}, {1 - fed / unshared:.0%} saved")
         say(f"done: {end['step']} steps in {wall:.0f} s, last loss {end['loss']:.4f}\n  by task: {losses}")
     say(f"  weights: {run.adapter}   log: {run.log_file}\n  next: imax eval {run.path}")
 

@@ -1,6 +1,6 @@
 """The Trainer: its loss, measured for each task as well; whole checkpoints; batches with little padding.
 
-Legend: B samples, L tokens, V vocabulary, N trained tokens (labels that are not IGNORE), T tasks.
+Legend: B rows, L tokens, V vocabulary, N trained tokens (labels that are not IGNORE), E entries, T tasks.
 """
 
 from __future__ import annotations
@@ -17,42 +17,65 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from data_recipes.tasks import TASKS
 from harness.checkpoints import seal
-from harness.dataset import EntryDataset, UpdateSampler
+from harness.dataset import Samples, UpdateSampler
+from harness.loss_weights import LossWeights
+from model_adapters.adapter import Adapter
 from model_adapters.base import IGNORE
 
 
 class HarnessTrainer(Trainer):  # type: ignore[misc]
-    """`transformers.Trainer` with the mean over tokens as loss, which it also reports for each task.
+    """`transformers.Trainer` on batches of `dataset.Collator`, shared sequences or not.
 
-    Every logging step gains `loss_<task>` (mean over that task's trained tokens, the same logits), and over
-    the logging window `entries_per_second` and `tokens_per_second` (tokens of text and image, no padding),
-    all summed over processes.
+    The loss is a weighted mean over tokens (see `loss_weights`), by default the plain one. Every logging step
+    gains `loss_<task>` (plain mean over that task's trained tokens, the same logits), and over the logging
+    window `entries_per_second`, `tokens_per_second`, `tokens` (that the model was fed, padding aside) and
+    `tokens_unshared` (that it would have been fed without sharing), all summed over processes.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(compute_loss_func=self._mean_over_tokens, **kwargs)
-        self._window = torch.zeros(len(TASKS) + 1, 2, dtype=torch.float64)
+    def __init__(self, *, adapter: Adapter, weighting: str = "token", **kwargs: Any) -> None:
+        super().__init__(compute_loss_func=self._weighted_mean, **kwargs)
+        self._adapter = adapter
+        samples = kwargs.get("train_dataset")
+        by_task = samples.by_task if isinstance(samples, Samples) else [1] * len(TASKS)
+        self._weights = LossWeights(weighting, by_task)
+        # Sums over the logging window: (loss, tokens) by task; entries; tokens fed, tokens without sharing.
+        self._window = torch.zeros(len(TASKS) + 2, 2, dtype=torch.float64)
         self._since = time.perf_counter()
-        self._task_id = torch.zeros(0)
+        self._facts: dict[str, torch.Tensor] = {}
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
-        self._task_id = inputs.pop("task_id")
+        self._facts = {key: inputs.pop(key) for key in ("entry", "task_id", "siblings")}
+        tokens = inputs.pop("tokens")
         if model.training:
-            entries_tokens = [len(self._task_id), int(inputs["attention_mask"].sum())]
-            self._window[-1] += torch.tensor(entries_tokens)
-        return super().compute_loss(model, inputs, *args, **kwargs)
+            self._window[-2, 0] += len(self._facts["task_id"])
+            self._window[-1] += tokens.cpu()
+        return super().compute_loss(model, self._adapter.with_mask(inputs, self.model), *args, **kwargs)
 
-    def _mean_over_tokens(
+    def _weighted_mean(
         self,
         outputs: Mapping[str, torch.Tensor],
         labels: torch.Tensor,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Cross entropy summed over the trained tokens, by their number in the whole optimizer step."""
-        losses, row = token_losses(outputs["logits"], labels, self.args.label_smoothing_factor)
+        """Cross entropy times weight, summed over the trained tokens, by the weights of the whole step."""
+        losses, entry = token_losses(
+            outputs["logits"], labels, self._facts["entry"], self.args.label_smoothing_factor
+        )
         if torch.is_grad_enabled():
-            self._window[:-1] += sums_by_task(losses.detach(), self._task_id[row]).cpu()
-        return losses.sum() / (len(losses) if num_items_in_batch is None else num_items_in_batch)
+            self._window[:-2] += sums_by_task(losses.detach(), self._facts["task_id"][entry]).cpu()
+        weights = self._weights(entry, self._facts["task_id"], self._facts["siblings"])
+        total = weights.sum() if num_items_in_batch is None else num_items_in_batch
+        return (losses * weights).sum() / total
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
+        """The weights of all tokens of the step, over its micro-batches and processes."""
+        total = torch.zeros((), device=device)
+        for batch in batch_samples:
+            entry = batch["entry"][:, 1:][batch["labels"][:, 1:] != IGNORE]
+            total += self._weights(entry, batch["task_id"], batch["siblings"]).sum().to(device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            total = self.accelerator.gather(total[None]).sum()
+        return total
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
@@ -66,15 +89,20 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
         self._since = time.perf_counter()
         by_task = {
             f"loss_{task}": float(total / count)
-            for task, (total, count) in zip(TASKS, sums[:-1], strict=True)
+            for task, (total, count) in zip(TASKS, sums[:-2], strict=True)
             if count
         }
-        entries, tokens = (float(value) / seconds for value in sums[-1])
-        return by_task | {"entries_per_second": entries, "tokens_per_second": tokens}
+        entries, (fed, unshared) = float(sums[-2, 0]), sums[-1].tolist()
+        return by_task | {
+            "entries_per_second": entries / seconds,
+            "tokens_per_second": fed / seconds,
+            "tokens": fed,
+            "tokens_unshared": unshared,
+        }
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
-        if not isinstance(dataset, EntryDataset) or self.args.train_sampling_strategy != "random":
+        if not isinstance(dataset, Samples) or self.args.train_sampling_strategy != "random":
             return super()._get_train_sampler(train_dataset)
         per_update = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -98,23 +126,24 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
 
 
 def token_losses(
-    logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.0
+    logits: torch.Tensor, labels: torch.Tensor, entry: torch.Tensor, smoothing: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross entropy of each trained token.
 
     Args:
         logits: (B, L, V); position l predicts token l + 1.
         labels: (B, L), IGNORE where nothing is trained.
+        entry: (B, L), which entry a token belongs to.
 
     Returns:
-        losses (N,) in nats, float32 at least, and the row (N,) of the batch that each belongs to.
+        losses (N,) in nats, float32 at least, and the entry (N,) that each belongs to.
     """
     target = labels[:, 1:]
     trained = target != IGNORE
     # Only trained positions become float32: for a large vocabulary, full float32 logits would not fit.
     chosen = logits[:, :-1][trained].float()
     losses = F.cross_entropy(chosen, target[trained], reduction="none", label_smoothing=smoothing)
-    return losses, trained.nonzero()[:, 0]
+    return losses, entry[:, 1:][trained]
 
 
 def sums_by_task(losses: torch.Tensor, task: torch.Tensor) -> torch.Tensor:

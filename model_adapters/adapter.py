@@ -6,8 +6,10 @@ conversation; the image work is taken out of it, so that an image with many entr
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, cast
 
 import PIL.Image
@@ -16,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
 from data_recipes.errors import UserError
 from data_recipes.records import Entry
+from model_adapters import packing
 from model_adapters.base import (
     BoxCodec,
     Family,
@@ -23,6 +26,7 @@ from model_adapters.base import (
     Vision,
     end_of_turn,
     first_line,
+    join_vision,
     load_native,
     mask_labels,
     pad_batch,
@@ -59,6 +63,7 @@ class Adapter:
         self.name, self.folder, self._family = name, folder, family
         self.family, self.lora_targets, self.projector = family.name, family.lora_targets, family.projector
         config, self.processor = _read(name, folder, family)
+        self._config = config
         self.image_id: int = config.image_token_id
         self.dtype: torch.dtype = config.dtype or torch.float32
         tokenizer = self.processor.tokenizer
@@ -138,6 +143,51 @@ class Adapter:
     ) -> dict[str, torch.Tensor]:
         """Encoded entries as one batch: what has a value per token padded to (B, L), the rest joined."""
         return pad_batch(features, pad_id=self.pad_id, padding_side=padding_side)
+
+    def collate_shared(
+        self, groups: Sequence[Sequence[Mapping[str, torch.Tensor]]], *, row_tokens: int | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Encoded entries, grouped by image, as one batch in which each image stands once; see `packing`.
+
+        Args:
+            row_tokens: pack several images into a row of up to so many tokens; by default a row each.
+
+        Returns:
+            input_ids, labels, owner, image (B, L), position_ids, and what belongs to the images. `owner` is
+            the number of the entry, counted through all groups. Goes to the model by `with_mask`.
+        """
+        starts = accumulate(map(len, groups), initial=0)
+        sequences = [self.share(group, first=first) for group, first in zip(groups, starts, strict=False)]
+        rows = packing.fill(sequences, row_tokens or 0)
+        batch = packing.batch(rows, pad_id=self.pad_id) | join_vision([group[0] for group in groups])
+        if self._family.type_ids:
+            batch[self._family.type_ids] = (batch["input_ids"] == self.image_id).long()
+        return batch
+
+    def share(self, group: Sequence[Mapping[str, torch.Tensor]], *, first: int = 0) -> packing.Shared:
+        """Encoded entries of one image as one sequence; see `packing.share_entries`."""
+        return packing.share_entries(group, image_id=self.image_id, positions=self.positions, first=first)
+
+    def positions(self, feature: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Positions (L,) or (axes, L) of an encoded entry, as the model counts them."""
+        return self._family.positions(self.processor, feature)
+
+    def with_mask(self, batch: Mapping[str, torch.Tensor], model: Any) -> dict[str, Any]:
+        """A batch of `collate_shared` with its attention_mask, on the batch's device; others as they are."""
+        if "owner" not in batch:
+            return dict(batch)
+        inputs: dict[str, Any] = {key: batch[key] for key in batch if key not in packing.LAYOUT}
+        pictured = (batch["input_ids"] == self.image_id) * batch["image"]
+        together = (pictured[:, :, None] == pictured[:, None, :]) & (pictured > 0)[:, :, None]
+        masks = self._family.masks(
+            self._config, packing.visible(batch["owner"], batch["image"]), batch["position_ids"], together
+        )
+        config = model.config
+        form = functools.partial(packing.for_attention, config.get_text_config(), config.dtype)
+        inputs["attention_mask"] = (
+            {kind: form(mask) for kind, mask in masks.items()} if isinstance(masks, dict) else form(masks)
+        )
+        return inputs
 
     def decode(self, ids: torch.Tensor) -> str:
         """Generated ids (L,) as text, without special tokens, stripped."""

@@ -55,6 +55,16 @@ def see_whole(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
     return dict(processor.image_processor(images=[image], return_tensors="pt"))
 
 
+def seen(config: Any, visible: torch.Tensor, positions: torch.Tensor, together: torch.Tensor) -> torch.Tensor:
+    """The mask of language models with plain causal attention."""
+    return visible
+
+
+def in_order(processor: ProcessorMixin, feature: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Positions (L,) of language models that count tokens."""
+    return torch.arange(len(feature["input_ids"]))
+
+
 def leave(config: Any, processor: ProcessorMixin) -> None:
     """Nothing to repair."""
 
@@ -73,6 +83,10 @@ class Family:
         repair: fills in what published processors leave out, or set so that boxes are harmed.
         type_ids: the input that is 1 on image tokens and 0 elsewhere, where the model wants one.
         lora_targets: regex (full match) of the linear layers of the language model.
+        positions: positions (L,) or (axes, L) of an encoded entry, as the model itself would count them.
+        masks: for shared sequences, who sees whom (B, L, L), by what the language model calls its kinds of
+            attention if it has several. Given the configuration, what causal attention shows (B, L, L),
+            positions (B, L), and which two tokens belong to one image (B, L, L).
     """
 
     name: str
@@ -86,6 +100,10 @@ class Family:
     repair: Callable[[Any, ProcessorMixin], None] = field(default=leave)
     type_ids: str | None = None
     lora_targets: str = LANGUAGE_MODEL
+    positions: Callable[[ProcessorMixin, Mapping[str, torch.Tensor]], torch.Tensor] = field(default=in_order)
+    masks: Callable[
+        [Any, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor | dict[str, torch.Tensor]
+    ] = field(default=seen)
 
 
 def written_entry(entry: Entry, codec: BoxCodec, width: int, height: int) -> tuple[str, str]:
@@ -130,16 +148,22 @@ def pad_batch(
     tiles, one image after the other."""
     assert padding_side in ("left", "right"), padding_side
     fill = {"input_ids": pad_id, "attention_mask": 0, "labels": IGNORE}
-    batch: dict[str, torch.Tensor] = {}
-    for key, value in features[0].items():
-        values = [feature[key] for feature in features]
-        if value.ndim == 1 and len(value) == len(features[0]["input_ids"]):
-            batch[key] = torch.nn.utils.rnn.pad_sequence(
-                values, batch_first=True, padding_value=fill.get(key, 0), padding_side=padding_side
-            )
-        else:
-            batch[key] = torch.cat(_even(values))
+    batch = join_vision(features)
+    for key in features[0].keys() - batch.keys():
+        batch[key] = torch.nn.utils.rnn.pad_sequence(
+            [feature[key] for feature in features],
+            batch_first=True,
+            padding_value=fill.get(key, 0),
+            padding_side=padding_side,
+        )
     return batch
+
+
+def join_vision(features: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """What belongs to the images of encoded entries, one image after the other."""
+    length = len(features[0]["input_ids"])
+    keys = [key for key, value in features[0].items() if value.ndim != 1 or len(value) != length]
+    return {key: torch.cat(_even([feature[key] for feature in features])) for key in keys}
 
 
 def _even(values: Sequence[torch.Tensor]) -> list[torch.Tensor]:

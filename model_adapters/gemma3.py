@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import PIL.Image
+import torch
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -27,6 +28,15 @@ from model_adapters.tiny.flavour import VISION, Flavour, text_config
 def see(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
     """pixel_values (1, 3, S, S) of the image squeezed to a square."""
     return dict(processor.image_processor(images=[image], do_pan_and_scan=False, return_tensors="pt"))
+
+
+def masks(
+    config: Gemma3Config, visible: torch.Tensor, positions: torch.Tensor, together: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Tokens of an image see each other both ways; the window slides over positions, not over places in the
+    sequence."""
+    near = positions[:, :, None] - positions[:, None, :] < config.get_text_config().sliding_window
+    return {"full_attention": visible | together, "sliding_attention": (visible & near) | together}
 
 
 def _tiny(tokenizer: Any) -> tuple[Gemma3Config, Gemma3Processor]:
@@ -76,4 +86,5 @@ FAMILY = Family(
     ),
     see=see,
     type_ids="token_type_ids",
+    masks=masks,
 )

@@ -17,7 +17,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, resized
-from model_adapters.qwen2_vl import TEXT_OF_THREE_AXES, flavour_of
+from model_adapters.qwen2_vl import TEXT_OF_THREE_AXES, flavour_of, positions
 
 
 def codec(processor: ProcessorMixin) -> Notation:
@@ -59,4 +59,5 @@ FAMILY = Family(
         TEXT_OF_THREE_AXES,
     ),
     type_ids="mm_token_type_ids",
+    positions=positions,
 )

@@ -6,9 +6,10 @@ three.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from transformers import (
     ProcessorMixin,
     Qwen2VLConfig,
@@ -33,6 +34,21 @@ BOXED = ("<|box_start|>", "<|box_end|>")
 TEXT_OF_THREE_AXES = TEXT | {
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 2, 2]},
 }
+
+
+def positions(processor: ProcessorMixin, feature: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Time, height and width (3, L) of each token: text counts on all three, an image counts its rows and
+    columns from where it starts, and the text after it goes on from its longer side (Qwen2-VL, arXiv
+    2409.12191, section 2.1)."""
+    ids = feature["input_ids"]
+    merge = processor.image_processor.merge_size
+    grid = feature["image_grid_thw"][0] // torch.tensor([1, merge, merge])
+    start = int((ids == processor.image_token_id).int().argmax())
+    inside = torch.cartesian_prod(*(torch.arange(int(n)) for n in grid)).T
+    after = torch.arange(len(ids) - start - inside.shape[1]) + int(grid.max())
+    return torch.cat(
+        [torch.arange(start).expand(3, -1), start + inside, (start + after).expand(3, -1)], dim=1
+    )
 
 
 def flavour_of(
@@ -97,4 +113,5 @@ FAMILY = Family(
         TEXT_OF_THREE_AXES,
     ),
     type_ids="mm_token_type_ids",
+    positions=positions,
 )

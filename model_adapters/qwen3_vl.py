@@ -11,7 +11,7 @@ from transformers import (
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, whole
-from model_adapters.qwen2_vl import TEXT_OF_THREE_AXES, flavour_of
+from model_adapters.qwen2_vl import TEXT_OF_THREE_AXES, flavour_of, positions
 
 _ROPE = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [2, 2, 2], "mrope_interleaved": True}
 
@@ -39,4 +39,5 @@ FAMILY = Family(
         patch=16,
     ),
     type_ids="mm_token_type_ids",
+    positions=positions,
 )

@@ -138,6 +138,7 @@ def learn_to_read(
     )
     for step, (inputs, which) in zip(run.steps(), loader, strict=True):
         labels = inputs.pop("labels")
+        inputs = adapter.with_mask(inputs, model)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             out = model.model(**inputs, pixel_values=exposed(material.pixels(which)), use_cache=False)
             trained = labels[:, 1:] != IGNORE
@@ -152,8 +153,9 @@ def learn_to_read(
 
 
 def collate(items: Sequence[Item], pad_id: int) -> tuple[dict[str, torch.Tensor], np.ndarray]:
-    """Model inputs without pixels, and which images they are about (B,)."""
-    return batch([item.sequence for item in items], pad_id=pad_id), np.array([item.number for item in items])
+    """What `Adapter.with_mask` makes inputs of, without pixels, and which images they are about (B,)."""
+    inputs = batch([[item.sequence] for item in items], pad_id=pad_id)
+    return inputs, np.array([item.number for item in items])
 
 
 def stage(folder: Path, settings: dict[str, Any], make: Callable[[], dict[str, float]]) -> dict[str, Any]:

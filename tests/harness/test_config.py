@@ -29,12 +29,24 @@ def test_command_line_over_yaml_over_presets(tmp_path):
 
 
 def test_presets_follow_model_and_recipe():
-    tiny, real = parse([]), parse(["--model", "owner/name", "--recipe", "my/mix.yaml"])
+    tiny, real = parse([]), parse(["--model", "owner/name", "--recipe", "dmax"])
     assert tiny.training.learning_rate > 5 * real.training.learning_rate
     assert tiny.training.output_dir == "runs/imax"
-    assert real.training.output_dir == "runs/mix"
+    assert real.training.output_dir == "runs/dmax"
     assert tiny.training.report_to == []
     assert tiny.training.remove_unused_columns is False
+
+
+def test_an_image_is_a_sample_and_shared_where_the_mixture_is_image_centric():
+    def drawn(*arguments):
+        data, _, training, _ = parse(list(arguments))
+        return data.batching, data.sharing, training.per_device_train_batch_size
+
+    assert drawn("--recipe", "imax") == ("image", "image", 2)
+    assert drawn("--recipe", "dmax") == ("entry", "none", 8)
+    assert drawn("--recipe", "imax", "--batching", "entry") == ("entry", "none", 8)
+    assert drawn("--recipe", "imax", "--sharing", "none") == ("image", "none", 2)
+    assert drawn("--recipe", "dmax", "--sharing", "image") == ("entry", "image", 8)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +62,8 @@ def test_presets_follow_model_and_recipe():
         (["--lora_targets", "("], "--lora_targets '(' is not a regular expression"),
         (["--tasks", "vqaa"], "unknown task 'vqaa': did you mean 'vqa'?"),
         (["--warmup_steps", "-3"], "warmup_steps"),
-        (["--sharing", "image"], "unknown flag '--sharing'"),  # the name waits for its feature
+        (["--sharing", "images"], "unknown sharing 'images': did you mean 'image'?"),
+        (["--loss_weighting", "toke"], "unknown loss_weighting 'toke': did you mean 'token'?"),
         (["absent.yaml"], "absent.yaml: no such file"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from data_recipes.errors import UserError
 from data_recipes.store import read_mixture
 from data_recipes.tasks import TASKS
-from harness.dataset import Collator, EntryDataset, Images, UpdateSampler, training_split
+from harness.dataset import Collator, Images, Samples, UpdateSampler, training_split
 from model_adapters.registry import load_adapter
 
 
@@ -21,14 +21,14 @@ def adapter():
 
 def load(folder, adapter, megabytes=64, **options):
     mixture = read_mixture(folder)
-    return EntryDataset(mixture, "train", Images(folder, adapter, megabytes=megabytes), adapter, **options)
+    return Samples(mixture, "train", Images(folder, adapter, megabytes=megabytes), adapter, **options)
 
 
 def test_a_split_and_its_tasks(mixture_folder, adapter):
     everything, some = load(mixture_folder, adapter), load(mixture_folder, adapter, tasks=["vqa", "rec"])
     assert len(everything) == 40  # 10 training images of 12, 4 entries each
     assert some.tasks() == ["rec", "vqa"]
-    sample = some[0]
+    (sample,) = some[0]
     assert TASKS[int(sample["task_id"])] in ("rec", "vqa")
     assert sample["input_ids"].shape == sample["labels"].shape
     images = Images(mixture_folder, adapter, megabytes=1)
@@ -38,10 +38,10 @@ def test_a_split_and_its_tasks(mixture_folder, adapter):
 
 def test_too_long_is_dropped_and_counted_never_cut(mixture_folder, adapter):
     whole = load(mixture_folder, adapter)
-    lengths = [len(whole[i]["input_ids"]) for i in range(len(whole))]
+    lengths = [len(whole[i][0]["input_ids"]) for i in range(len(whole))]
     limit = sorted(lengths)[len(lengths) // 2]
     short = load(mixture_folder, adapter, max_length=limit)
-    assert [len(short[i]["input_ids"]) for i in range(len(short))] == [n for n in lengths if n <= limit]
+    assert [len(short[i][0]["input_ids"]) for i in range(len(short))] == [n for n in lengths if n <= limit]
     assert short.dropped == len(lengths) - len(short) > 0
 
 
@@ -66,7 +66,7 @@ def test_a_batch_carries_its_tasks(mixture_folder, adapter):
     dataset = load(mixture_folder, adapter)
     samples = [dataset[i] for i in range(5)]
     batch = Collator(adapter)(samples)
-    assert batch["task_id"].tolist() == [int(s["task_id"]) for s in samples]
+    assert batch["task_id"].tolist() == [int(s["task_id"]) for (s,) in samples]
     assert len(batch["input_ids"]) == len(batch["pixel_values"]) == 5
 
 

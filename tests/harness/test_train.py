@@ -16,7 +16,7 @@ from data_recipes.store import read_mixture
 from data_recipes.tasks import TASKS
 from harness import checkpoints, peft_model, train
 from harness.config import ModelArguments, parse, presets
-from harness.dataset import Collator, EntryDataset, Images
+from harness.dataset import Collator, Images, Samples
 from harness.runs import RunFolder
 from harness.trainer import sums_by_task, token_losses
 from model_adapters.registry import FAMILIES, load_adapter
@@ -39,11 +39,14 @@ def adapter():
 
 def samples_of(mixture_folder, adapter):
     images = Images(mixture_folder, adapter, megabytes=64)
-    return EntryDataset(read_mixture(mixture_folder), "train", images, adapter)
+    return Samples(read_mixture(mixture_folder), "train", images, adapter)
+
+
+EXTRA = ("entry", "task_id", "siblings", "tokens")  # what the Trainer takes out before the model is called
 
 
 def loss_of(model, batch):
-    batch = {key: value for key, value in batch.items() if key != "task_id"}
+    batch = {key: value for key, value in batch.items() if key not in EXTRA}
     with torch.no_grad():
         return model(**batch)
 
@@ -52,8 +55,9 @@ def test_the_log_has_a_line_at_every_logging_step_and_checkpoint(run):
     log = run.log()
     assert [line["step"] for line in log] == [2, 3, 4, 5]
     assert set(log[0]) <= {"step", "loss", "learning_rate", "entries_per_second", "tokens_per_second"} | {
-        f"loss_{task}" for task in TASKS
-    }
+        "tokens",
+        "tokens_unshared",
+    } | {f"loss_{task}" for task in TASKS}
     assert log[0]["entries_per_second"] > 0
     assert log[-1]["tokens_per_second"] > log[-1]["entries_per_second"]
     assert log[-1]["loss"] < log[0]["loss"]
@@ -73,7 +77,7 @@ def test_the_first_loss_is_that_of_the_untrained_model(tmp_path, mixture_folder,
     for sample in (dataset[i] for i in range(len(dataset))):
         batch = Collator(adapter)([sample])
         count = int((batch["labels"] != -100).sum())
-        total = totals[TASKS[int(sample["task_id"])]]
+        total = totals[TASKS[int(batch["task_id"])]]
         total[0] += loss_of(model, batch).loss.item() * count
         total[1] += count
     for task, (total, count) in totals.items():
@@ -86,10 +90,10 @@ def test_the_token_losses_are_those_of_the_model(mixture_folder, adapter):
     dataset = samples_of(mixture_folder, adapter)
     batch = Collator(adapter)([dataset[i] for i in range(6)])
     outputs = loss_of(adapter.load_model(dtype=torch.float32).eval(), batch)
-    losses, row = token_losses(outputs.logits, batch["labels"])
+    losses, entry = token_losses(outputs.logits, batch["labels"], batch["entry"])
     assert losses.mean().item() == pytest.approx(outputs.loss.item(), abs=1e-5)
-    assert torch.bincount(row, minlength=6).tolist() == (batch["labels"] != -100).sum(1).tolist()
-    sums = sums_by_task(losses, batch["task_id"][row])
+    assert torch.bincount(entry, minlength=6).tolist() == (batch["labels"] != -100).sum(1).tolist()
+    sums = sums_by_task(losses, batch["task_id"][entry])
     assert sums[:, 0].sum().item() == pytest.approx(losses.sum().item(), rel=1e-5)
 
 
@@ -111,7 +115,7 @@ def test_the_run_folder_says_what_it_is(run, mixture_folder):
     assert settings["mixture"] == str(mixture_folder)
     assert settings["mixture_hash"] == meta["mixture_hash"]
     assert (settings["model"], settings["seed"], settings["max_steps"]) == ("tiny", 7, 5)
-    assert settings["learning_rate"] == presets("tiny", "x")["learning_rate"]
+    assert settings["learning_rate"] == presets("tiny", "dmax")["learning_rate"]
     facts = run.provenance()
     assert facts["parameters"]["trainable"] < 0.25 * facts["parameters"]["all"]
     assert len(facts["model_hash"]) == 64
@@ -188,6 +192,7 @@ def test_an_embedding_that_is_two_weights_in_one_gets_no_lora(
 def test_a_budget_sets_the_steps_unless_the_user_does():
     mixture = Mixture((), (), {"budget": {"train_entries": 100}})
     flags = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"]
+    flags += ["--batching", "entry"]
     free, set_by_user = parse(flags), parse([*flags, "--num_train_epochs", "2"])
     for settings in (free, set_by_user):
         train.take_budget(settings, mixture)

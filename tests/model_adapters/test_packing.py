@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model_adapters.base import IGNORE
-from model_adapters.packing import Branch, batch, share, visible
+from model_adapters.packing import PADDING, PREFIX, Branch, batch, share, visible
 from model_adapters.tiny.describe import describe
 from model_adapters.tiny.pretrain import shared_listings
 
@@ -15,8 +15,10 @@ def test_by_hand():
     assert shared.input_ids.tolist() == [5, 6, 1, 2, 3, 4, 7]
     assert shared.labels.tolist() == [IGNORE, IGNORE, IGNORE, 2, 3, IGNORE, 7]
     assert shared.position_ids.tolist() == [0, 1, 2, 3, 4, 2, 3]
-    mask = visible(torch.tensor([[0, 1, 1, 2, -1]]))[0].int().tolist()
-    assert mask == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 0, 1]]
+    assert shared.owner.tolist() == [PREFIX, PREFIX, 0, 0, 0, 1, 1]
+    owner, image = torch.tensor([[PREFIX, 0, 0, 1, PADDING]]), torch.tensor([[1, 1, 1, 1, 0]])
+    mask = visible(owner, image)[0].int().tolist()
+    assert mask == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
@@ -26,15 +28,15 @@ def test_logits_equal_those_of_separate_sequences(adapter, model, scene, image, 
     listings = describe(scene, rng, 5)
     shared = shared_listings(adapter, listings, image, rng)
     other = shared_listings(adapter, listings[:1], image, rng)  # shorter, so that it is padded
-    inputs = batch([shared, other], pad_id=adapter.pad_id)
+    inputs = adapter.with_mask(batch([[shared], [other]], pad_id=adapter.pad_id), model)
     inputs.pop("labels")
     pixels = adapter.see(image)["pixel_values"]
     with torch.inference_mode():
         together = model(**inputs, pixel_values=pixels.expand(2, -1, -1, -1)).logits
-        prefix = int((shared.segments == 0).sum())
+        prefix = int((shared.owner == PREFIX).sum())
         for row, one in enumerate((shared, other)):
-            for number in range(1, int(one.segments.max()) + 1):
-                where = (one.segments == 0) | (one.segments == number)
+            for number in range(int(one.owner.max()) + 1):
+                where = (one.owner == PREFIX) | (one.owner == number)
                 alone = model(input_ids=one.input_ids[where][None], pixel_values=pixels).logits[0]
                 packed = together[row, : len(where)][where]
                 assert torch.allclose(packed[prefix:], alone[prefix:], atol=1e-4)
@@ -45,8 +47,8 @@ def test_branches_are_the_conversations_of_the_adapter(adapter, scene, image):
     rng = np.random.default_rng(4)
     listings = describe(scene, rng, 12)
     shared = shared_listings(adapter, listings, image, rng)
-    for number, listing in enumerate(listings, start=1):
-        where = (shared.segments == 0) | (shared.segments == number)
+    for number, listing in enumerate(listings):
+        where = (shared.owner == PREFIX) | (shared.owner == number)
         boxes = [adapter.codec.write(box, *image.size) for box in listing.boxes]
         asked = listing.header.count("{box}")
         header, text = listing.header, listing.text
@@ -55,6 +57,6 @@ def test_branches_are_the_conversations_of_the_adapter(adapter, scene, image):
         for box in boxes[asked:]:
             text = text.replace("{box}", box, 1)
         assert shared.input_ids[where].tolist() == adapter.conversation_ids(header, text, adapter.see(image))
-        trained = shared.labels[(shared.segments == number) & (shared.labels != IGNORE)]
+        trained = shared.labels[(shared.owner == number) & (shared.labels != IGNORE)]
         assert adapter.decode(trained) == text
         assert trained[-1] == adapter.end_id
