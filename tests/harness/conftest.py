@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,11 @@ _KINDS = (
 )
 
 
-def make_mixture(folder: Path, *, images: int = 12, entries_each: int = 4, seed: int = 0) -> Mixture:
-    """`images` random images, the last two for validation, with `entries_each` entries of mixed tasks."""
+def make_mixture(
+    folder: Path, *, images: int = 12, entries_each: Callable[[int], int] = lambda image: 4, seed: int = 0
+) -> Mixture:
+    """`images` random images, the last two for validation, with `entries_each(number)` entries of mixed
+    tasks."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows, entries = [], []
@@ -35,7 +39,7 @@ def make_mixture(folder: Path, *, images: int = 12, entries_each: int = 4, seed:
         PIL.Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
         split = "train" if number < images - 2 else "validation"
         rows.append(Image(name, f"p{number}", split, "random", f"images/{name}.png", SIDE, SIDE, "PA"))
-        for n in range(entries_each):
+        for n in range(entries_each(number)):
             task, prompt, target, boxes = _KINDS[(number + n) % len(_KINDS)]
             corner = [round(float(v), 2) for v in rng.uniform(0.05, 0.4, 2)]
             box = Box(*corner, corner[0] + 0.3, corner[1] + 0.4)
@@ -54,4 +58,12 @@ def make_mixture(folder: Path, *, images: int = 12, entries_each: int = 4, seed:
 def mixture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mixture")
     make_mixture(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uneven_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images with 1 to 8 entries."""
+    folder = tmp_path_factory.mktemp("uneven")
+    make_mixture(folder, images=10, entries_each=lambda image: 1 + image * 5 % 8)
     return folder

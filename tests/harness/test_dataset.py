@@ -70,6 +70,53 @@ def test_a_batch_carries_its_tasks(mixture_folder, adapter):
     assert len(batch["input_ids"]) == len(batch["pixel_values"]) == 5
 
 
+def test_an_image_with_all_its_entries_is_a_sample(uneven_folder, adapter):
+    entries = load(uneven_folder, adapter)
+    by_image = load(uneven_folder, adapter, batching="image")
+    assert len(entries) == entries.entries == by_image.entries == 36
+    assert [len(by_image[i]) for i in range(len(by_image))] == [1, 6, 3, 8, 5, 2, 7, 4]
+    flat = [entry for i in range(len(by_image)) for entry in by_image[i]]
+    assert all(
+        torch.equal(one["input_ids"], entries[i][0]["input_ids"]) for i, one in enumerate(flat)
+    )  # the mixture's own order
+    for i in range(len(by_image)):
+        assert {int(entry["siblings"]) for entry in by_image[i]} == {len(by_image[i])}
+        assert len({int(entry["image_number"]) for entry in by_image[i]}) == 1
+
+
+def test_an_image_with_too_many_tokens_is_several_samples(uneven_folder, adapter):
+    whole = load(uneven_folder, adapter, batching="image")
+    parts = load(uneven_folder, adapter, batching="image", max_shared_length=120)
+    assert len(parts) > len(whole)
+    assert parts.entries == whole.entries == sum(len(parts[i]) for i in range(len(parts)))
+    collator = Collator(adapter, sharing="image")
+    assert max(collator([parts[i]])["input_ids"].shape[1] for i in range(len(parts))) <= 120
+    # drawn together by chance, parts of one image stay apart where a sequence would be too long
+    every = [parts[i] for i in range(len(parts))]
+    together = Collator(adapter, sharing="image", max_shared_length=120)(every)
+    assert together["input_ids"].shape[1] <= 120
+    assert len(together["task_id"]) == parts.entries
+
+
+def test_a_batch_is_the_same_entries_shared_or_not(uneven_folder, adapter):
+    samples = load(uneven_folder, adapter, batching="image")
+    chosen = [samples[3], samples[1], samples[0]]
+    apart, shared = (Collator(adapter, sharing=sharing)(chosen) for sharing in ("none", "image"))
+    packed = Collator(adapter, sharing="image", row_tokens=600)(chosen)
+    assert len(apart["input_ids"]) == 15
+    assert len(shared["input_ids"]) == 3
+    assert len(packed["input_ids"]) < 3
+    for batch in (shared, packed):
+        for key in ("task_id", "siblings"):
+            assert torch.equal(batch[key], apart[key])
+        assert batch["tokens"][1] == apart["tokens"][0] == apart["tokens"][1] > batch["tokens"][0]
+        for entry in range(15):
+            answers = [
+                one["labels"][(one["entry"] == entry) & (one["labels"] != -100)] for one in (apart, batch)
+            ]
+            assert torch.equal(*answers)
+
+
 @given(
     st.lists(st.integers(1, 100), min_size=1, max_size=60),
     st.integers(1, 16),

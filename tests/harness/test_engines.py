@@ -81,6 +81,7 @@ def test_a_quantised_base_trains_and_its_adapter_loads_on_the_base_as_published(
     run = tmp_path / kept
     flags = f"--quantization {kept} --max_steps 12 --logging_steps 3 --learning_rate 1e-2 --threads 1".split()
     flags += ["--recipe", str(mixture_folder), "--model", str(flavour), "--output_dir", str(run)]
+    flags += ["--batching", "image", "--sharing", "image", "--per_device_train_batch_size", "4"]
     assert train.main(flags) == 0
     assert losses(run)[-1] < losses(run)[0]
     base = load_adapter(str(flavour)).load_model(dtype=torch.float32)
@@ -119,15 +120,22 @@ FLAGS = [
 ]
 
 
-def start(run: Path, mixture: Path, model: Path, stage: str = "", *more: str) -> subprocess.Popen[str]:
-    """Two processes under DeepSpeed, or one without; eight entries a step either way."""
-    command = [str(Path(sys.executable).parent / "accelerate"), "launch"]
+def launcher(stage: str) -> list[str]:
+    """One process without a stage, two under DeepSpeed's, or under "ddp"."""
+    if stage == "ddp":
+        return [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     name, _, offload = stage.partition("_")
+    command = [str(Path(sys.executable).parent / "accelerate"), "launch"]
     command += ["--config_file", str(CONFIGS / f"{name}_cpu.yaml" if stage else CONFIGS / "cpu.yaml")]
-    command += ["--deepspeed_config_file", str(CONFIGS / f"{stage}.json")] if offload else []
+    return command + (["--deepspeed_config_file", str(CONFIGS / f"{stage}.json")] if offload else [])
+
+
+def start(run: Path, mixture: Path, model: Path, stage: str = "", *more: str) -> subprocess.Popen[str]:
+    """The job by `launcher`; eight entries a step in one process or two, unless told otherwise."""
+    command = launcher(stage)
     command += [str(ROOT / "harness" / "train.py"), "--recipe", str(mixture), "--model", str(model)]
-    command += ["--output_dir", str(run), *FLAGS, *more]
-    command += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2" if stage else "4"]
+    command += ["--output_dir", str(run), "--per_device_train_batch_size", "2"]
+    command += ["--gradient_accumulation_steps", "2" if stage else "4", *FLAGS, *more]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -166,6 +174,18 @@ def test_two_processes_under_deepspeed_are_one_run(tmp_path, mixture_folder, fla
     assert all(torch.allclose(one[key], two[key], atol=2e-3) for key in one)
     base = load_adapter(str(flavour)).load_model(dtype=torch.float32)
     PeftModel.from_pretrained(base, tmp_path / "two" / "adapter").merge_and_unload()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["ddp", "zero2"])
+def test_two_processes_share_images_as_one_does(tmp_path, mixture_folder, flavour, deepspeed, stage):
+    """A step is an epoch: ten images, in two processes or one."""
+    shared = ["--batching", "image", "--sharing", "image", "--per_device_train_batch_size", "1"]
+    end(start(tmp_path / "one", mixture_folder, flavour, "", *shared, "--gradient_accumulation_steps", "10"))
+    two = [*shared, "--gradient_accumulation_steps", "5"]
+    end(start(tmp_path / "two", mixture_folder, flavour, stage, *two))
+    assert len(losses(tmp_path / "one")) == 10
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
 
 
 @pytest.mark.slow
