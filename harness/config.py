@@ -143,6 +143,7 @@ _COMMON: dict[str, Any] = {
 }
 _TINY: dict[str, Any] = {
     "learning_rate": 3e-3,
+    "num_train_epochs": 1.5,
     "lora_r": 64,
     "lora_alpha": 64,
     "lora_dropout": 0.0,
