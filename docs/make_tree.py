@@ -21,6 +21,7 @@ ABOUT = {
     "data_recipes/recipes/imax_ct.yaml": "image-centric mixture of radiographs of a real CT",
     "model_adapters/tiny/checkpoint": "the weights (float16), tokenizer and processor of `tiny`",
     "docs/architecture.md": "an entry's way from recipe to report",
+    "docs/sharing.md": "one sequence for all entries of an image: flags, loss weights, what cannot be equal",
     "docs/gallery.png": "sixteen phantom radiographs",
     "tests/": "mirror the folders above",
     ".ci/run": "what must hold before a change lands",

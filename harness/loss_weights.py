@@ -31,7 +31,8 @@ class LossWeights:
     def __init__(self, kind: str, task_entries: Sequence[int]) -> None:
         assert kind in LOSS_WEIGHTINGS, kind
         self._kind = kind
-        self._task_entries = torch.tensor(task_entries, dtype=torch.float32)
+        # A task of the validation split may have no training entry.
+        self._task_entries = torch.tensor(task_entries, dtype=torch.float32).clamp(min=1)
 
     def __call__(self, entry: torch.Tensor, task_id: torch.Tensor, siblings: torch.Tensor) -> torch.Tensor:
         """Weights (N,) of trained tokens in float32.

@@ -74,6 +74,7 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     """
     use_threads(settings.data.threads)
     be_quiet()
+    use_one_gpu(settings.training)
     data, training = settings.data, settings.training
     adapter = load_adapter(settings.model.model)
     with training.main_process_first(desc="build the mixture"):
@@ -166,6 +167,14 @@ def use_threads(threads: int) -> None:
     OMP_NUM_THREADS=1 even when it starts a single process, which would leave the other cores idle.)"""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads or max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def use_one_gpu(training: transformers.TrainingArguments) -> None:
+    """One GPU a process. The Trainer would spread batches over all visible ones by torch's DataParallel,
+    which cuts shared sequences apart."""
+    if training.n_gpu > 1:
+        say(f"{training.n_gpu} GPUs are visible and one is used: accelerate launch --num_processes uses more")
+        training._n_gpu = 1
 
 
 def take_budget(settings: Settings, mixture: Mixture) -> None:

@@ -49,7 +49,9 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
         if model.training:
             self._window[-2, 0] += len(self._facts["task_id"])
             self._window[-1] += tokens.cpu()
-        return super().compute_loss(model, self._adapter.with_mask(inputs, self.model), *args, **kwargs)
+        # A cache of keys and values, which models keep by default, is of no use in training.
+        masked = {**self._adapter.with_mask(inputs, self.model), "use_cache": False}
+        return super().compute_loss(model, masked, *args, **kwargs)
 
     def _weighted_mean(
         self,

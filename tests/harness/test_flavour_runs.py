@@ -48,7 +48,7 @@ def test_thirty_steps_and_what_comes_of_them(tmp_path, imax, name):
     run(IMAX, "tiny", name, flavour)
     flags = ["--recipe", imax, "--model", flavour, "--output_dir", folder, "--max_steps", 30]
     flags += ["--learning_rate", "1e-2", "--train_projector", "true", "--logging_steps", 5]
-    flags += ["--per_device_train_batch_size", 16, "--gradient_accumulation_steps", 1]
+    flags += ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 1]
     flags += ["--lora_dropout", 0]
     assert train.main(list(map(str, flags))) == 0
     log = [json.loads(line)["loss"] for line in (folder / "train.jsonl").read_text().splitlines()]
@@ -79,7 +79,7 @@ def test_answers_parse_in_the_formats_of_all_tasks(tmp_path, imax, flavour_folde
     except where that is the input embedding (Gemma)."""
     folder = tmp_path / "run"
     flags = ["--recipe", imax, "--model", flavour_folder(name), "--output_dir", folder]
-    flags += ["--max_steps", 500, "--per_device_train_batch_size", 16, "--gradient_accumulation_steps", 1]
+    flags += ["--max_steps", 500, "--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 1]
     flags += ["--lora_r", 48, "--lora_alpha", 48, "--lora_dropout", 0, "--train_projector", "true"]
     if name == "gemma3":
         flags += ["--learning_rate", "1e-2"]

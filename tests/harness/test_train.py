@@ -189,6 +189,14 @@ def test_an_embedding_that_is_two_weights_in_one_gets_no_lora(
     assert "which are one weight" in capfd.readouterr().err
 
 
+def test_a_process_uses_one_gpu(capfd):
+    training = parse([]).training
+    training._n_gpu = 4
+    train.use_one_gpu(training)
+    assert training.n_gpu == 1
+    assert "4 GPUs are visible and one is used" in capfd.readouterr().err
+
+
 def test_a_budget_sets_the_steps_unless_the_user_does():
     mixture = Mixture((), (), {"budget": {"train_entries": 100}})
     flags = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"]
