@@ -90,7 +90,7 @@ def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, mixture_folder):
     other = start(broken, mixture_folder, "--learning_rate", "0.5")
     said = other.communicate()[1]
     assert other.returncode == 2
-    rate = presets("tiny", "x")["learning_rate"]
+    rate = presets("tiny", "dmax")["learning_rate"]
     assert f"learning_rate is {rate} there, 0.5 here" in said
     assert yaml.safe_load((broken / "run.yaml").read_text())["learning_rate"] == rate
 
