@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import PIL.Image
 import torch
@@ -29,6 +29,7 @@ from model_adapters.packing import part_sizes
 SHARINGS = ("image", "none")
 BATCHINGS = ("image", "entry")
 Features = Mapping[str, torch.Tensor]
+T = TypeVar("T")
 FACTS = ("task_id", "siblings", "image_number")  # of an entry; the model does not read them
 
 
@@ -175,9 +176,7 @@ class Samples(Dataset[list[dict[str, torch.Tensor]]]):
             yield group
             return
         ids = [self._encode(index)["input_ids"] for index in group]
-        rest = iter(group)
-        for size in part_sizes(ids, image_id=self._adapter.image_id, max_tokens=max_shared_length):
-            yield list(islice(rest, size))
+        yield from _parts(group, ids, self._adapter, max_shared_length)
 
 
 def _bytes_written(entry: Entry, adapter: Adapter, image: Image) -> int:
@@ -229,19 +228,24 @@ class Collator:
         batch["tokens"] = torch.tensor([fed, without])
         return batch
 
-    def _groups(
-        self, entries: Sequence[Mapping[str, torch.Tensor]]
-    ) -> Iterator[list[Mapping[str, torch.Tensor]]]:
-        of_image: dict[int, list[Mapping[str, torch.Tensor]]] = {}
+    def _groups(self, entries: Sequence[Features]) -> Iterator[list[Features]]:
+        of_image: dict[int, list[Features]] = {}
         for entry in entries:
             of_image.setdefault(int(entry["image_number"]), []).append(entry)
         for group in of_image.values():
             if self._longest is None:
                 yield group
                 continue
-            ids, rest = [entry["input_ids"] for entry in group], iter(group)
-            for size in part_sizes(ids, image_id=self._adapter.image_id, max_tokens=self._longest):
-                yield list(islice(rest, size))
+            yield from _parts(group, [entry["input_ids"] for entry in group], self._adapter, self._longest)
+
+
+def _parts(
+    group: Sequence[T], ids: Sequence[torch.Tensor], adapter: Adapter, max_tokens: int
+) -> Iterator[list[T]]:
+    """Entries of one image, with these ids, cut into what fits into a shared sequence each."""
+    rest = iter(group)
+    for size in part_sizes(ids, image_id=adapter.image_id, max_tokens=max_tokens):
+        yield list(islice(rest, size))
 
 
 def _model_inputs(entry: Features) -> dict[str, torch.Tensor]:

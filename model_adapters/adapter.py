@@ -178,9 +178,8 @@ class Adapter:
             return dict(batch)
         inputs: dict[str, Any] = {key: batch[key] for key in batch if key not in packing.LAYOUT}
         pictured = (batch["input_ids"] == self.image_id) * batch["image"]
-        together = (pictured[:, :, None] == pictured[:, None, :]) & (pictured > 0)[:, :, None]
         masks = self._family.masks(
-            self._config, packing.visible(batch["owner"], batch["image"]), batch["position_ids"], together
+            self._config, packing.visible(batch["owner"], batch["image"]), batch["position_ids"], pictured
         )
         config = model.config
         form = functools.partial(packing.for_attention, config.get_text_config(), config.dtype)

@@ -55,7 +55,7 @@ def see_whole(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
     return dict(processor.image_processor(images=[image], return_tensors="pt"))
 
 
-def seen(config: Any, visible: torch.Tensor, positions: torch.Tensor, together: torch.Tensor) -> torch.Tensor:
+def seen(config: Any, visible: torch.Tensor, positions: torch.Tensor, pictured: torch.Tensor) -> torch.Tensor:
     """The mask of language models with plain causal attention."""
     return visible
 
@@ -86,7 +86,7 @@ class Family:
         positions: positions (L,) or (axes, L) of an encoded entry, as the model itself would count them.
         masks: for shared sequences, who sees whom (B, L, L), by what the language model calls its kinds of
             attention if it has several. Given the configuration, what causal attention shows (B, L, L),
-            positions (B, L), and which two tokens belong to one image (B, L, L).
+            positions (B, L), and which image of its row a token is of (B, L), 0 for text.
     """
 
     name: str

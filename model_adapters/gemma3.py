@@ -31,10 +31,11 @@ def see(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
 
 
 def masks(
-    config: Gemma3Config, visible: torch.Tensor, positions: torch.Tensor, together: torch.Tensor
+    config: Gemma3Config, visible: torch.Tensor, positions: torch.Tensor, pictured: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Tokens of an image see each other both ways; the window slides over positions, not over places in the
     sequence."""
+    together = (pictured[:, :, None] == pictured[:, None, :]) & (pictured > 0)[:, :, None]
     near = positions[:, :, None] - positions[:, None, :] < config.get_text_config().sliding_window
     return {"full_attention": visible | together, "sliding_attention": (visible & near) | together}
 

@@ -23,7 +23,6 @@ def tiny(
 
     It loads as a real checkpoint does: `imax train --model FOLDER`.
     """
-
     from model_adapters.registry import family as find
     from model_adapters.tiny.flavour import write
 
