@@ -19,7 +19,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,10 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks.alternating import alternate, conclude, show
 from data_recipes.recipe import mixture_folder
-from data_recipes.records import Mixture
+from data_recipes.records import Image, Mixture
 from data_recipes.store import read_mixture
 from harness import be_quiet
-from harness.dataset import Collator, Features, Images, Samples
+from harness.dataset import FACTS, SHARINGS, Collator, Features, Images, Samples
 from harness.trainer import HarnessTrainer
 from model_adapters.adapter import Adapter
 from model_adapters.registry import load_adapter
@@ -68,25 +69,20 @@ def shape(name: str, folder: Path) -> Adapter:
 
 
 class Bench:
-    """Entries of the first `images` images of a mixture, and the trainers that train on them."""
+    """All entries of `images` neighbouring images, and the trainers that train on them."""
 
     def __init__(self, adapter: Adapter, mixture: Mixture, folder: Path, images: int, work: Path) -> None:
-        kept = [image for image in mixture.images if image.split == "train"][:images]
+        kept = typical(mixture, images)
         ids = {image.image_id for image in kept}
         entries = tuple(entry for entry in mixture.entries if entry.image_id in ids)
-        small = Mixture(tuple(kept), entries, mixture.meta)
+        small = Mixture(kept, entries, mixture.meta)
         self.adapter, self._work = adapter, work
         cache = Images(folder, adapter, megabytes=512)
         self.samples = Samples(small, "train", cache, adapter, batching="image")
-        extra = ("task_id", "siblings", "image_number")
-        self.groups: list[list[Features]] = [
-            [
-                {key: value for key, value in entry.items() if key not in extra}
-                for entry in self.samples[index]
-            ]
-            for index in range(len(self.samples))
+        every = [entry for index in range(len(self.samples)) for entry in self.samples[index]]
+        self.entries: list[Features] = [
+            {key: value for key, value in entry.items() if key not in FACTS} for entry in every
         ]
-        self.entries = [entry for group in self.groups for entry in group]
 
     def model(self) -> Any:
         torch.manual_seed(0)
@@ -148,18 +144,28 @@ class Bench:
 
         return run
 
-    def operations(self, groups: Sequence[Sequence[Features]], *, shared: bool) -> int:
-        """Floating-point operations of a forward and a backward pass, counted by torch."""
-        model = self.model()
-        batch = (
-            self.adapter.collate_shared(groups)
-            if shared
-            else self.adapter.collate([entry for group in groups for entry in group], padding_side="right")
-        )
-        # The fused kernels are not counted, so attention runs in its plain form here.
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            model(**self.adapter.with_mask(batch, model)).loss.backward()
-        return int(counter.get_total_flops())
+    def operations(self, contender: str) -> int:
+        """Floating-point operations of the forward and backward pass of one step, counted by torch."""
+        trainer = self.trainer(contender)
+        batch = next(iter(trainer.get_train_dataloader()))
+        return counted(lambda: trainer.compute_loss(trainer.model, batch).backward())
+
+
+def typical(mixture: Mixture, images: int) -> tuple[Image, ...]:
+    """Neighbouring training images whose entries an image are nearest to the mean of the split."""
+    has = Counter(entry.image_id for entry in mixture.entries)
+    split = [image for image in mixture.images if image.split == "train"]
+    mean = statistics.mean(has[image.image_id] for image in split)
+    runs = [split[first : first + images] for first in range(len(split) - images + 1)]
+    return tuple(min(runs, key=lambda run: abs(statistics.mean(has[one.image_id] for one in run) - mean)))
+
+
+def counted(work: Callable[[], object]) -> int:
+    """Floating-point operations of `work`. The fused kernels are not counted, so attention runs in its plain
+    form here."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        work()
+    return int(counter.get_total_flops())
 
 
 def peak(shape_name: str, contender: str, images: int) -> float:
@@ -183,6 +189,11 @@ def memory(kind: str) -> float:
     return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(kind))
 
 
+def step(trainer: HarnessTrainer, batch: Mapping[str, torch.Tensor]) -> None:
+    """Forward and backward; the trainer takes what is not for the model out of the batch."""
+    trainer.compute_loss(trainer.model, dict(batch)).backward()
+
+
 def curve(bench: Bench, target: Path, runs: int) -> dict[int, tuple[float, float]]:
     """Draws the cost of an entry against the entries of its image; returns (measured, counted) savings."""
     import matplotlib as mpl
@@ -190,22 +201,20 @@ def curve(bench: Bench, target: Path, runs: int) -> dict[int, tuple[float, float
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    model = bench.model()
+    trainer, pools = bench.trainer("shared"), (bench.samples[0], bench.samples[1])
     saved: dict[int, tuple[float, float]] = {}
     for count in (1, 2, 3, 4, 6, 8, 12, 16):
-        pool = bench.entries[: len(bench.groups[0])]
-        groups = [[pool[number % len(pool)] for number in range(count)]] * 2
-
-        def step(groups: Sequence[Sequence[Features]] = groups, shared: bool = True) -> None:
-            flat = [entry for group in groups for entry in group]
-            adapter = bench.adapter
-            batch = adapter.collate_shared(groups) if shared else adapter.collate(flat, padding_side="right")
-            model(**adapter.with_mask(batch, model)).loss.backward()
-
-        spent = alternate({"shared": step, "unshared": functools.partial(step, shared=False)}, runs)
+        drawn = [[pool[number % len(pool)] for number in range(count)] for pool in pools]
+        works = {
+            sharing: functools.partial(step, trainer, Collator(bench.adapter, sharing=sharing)(drawn))
+            for sharing in SHARINGS
+        }
+        spent = alternate(works, runs)
         medians = {name: statistics.median(one.wall) for name, one in spent.items()}
-        counted = bench.operations(groups, shared=False) / bench.operations(groups, shared=True)
-        saved[count] = (medians["unshared"] / medians["shared"], counted)
+        saved[count] = (
+            medians["none"] / medians["image"],
+            counted(works["none"]) / counted(works["image"]),
+        )
     figure, axes = plt.subplots(figsize=(6, 4))
     axes.plot(list(saved), [one for one, _ in saved.values()], "o-", label="measured")
     axes.plot(list(saved), [one for _, one in saved.values()], "--", label="counted operations")
@@ -263,7 +272,7 @@ def compare(bench: Bench, name: str, runs: int, facts: dict[str, Any]) -> dict[s
     print(f"\n{name}: {len(bench.entries)} entries of {len(bench.samples)} images a step, loss {losses}")
     show(spent, dict.fromkeys(CONTENDERS, entries), "entries")
     rate = {contender: 1 / statistics.median(one.wall) for contender, one in spent.items()}
-    counted = bench.operations(bench.groups, shared=False) / bench.operations(bench.groups, shared=True)
+    fewer = bench.operations("unshared") / bench.operations("shared")
     memory = {contender: peak(name, contender, len(bench.samples)) for contender in CONTENDERS}
     print("peak memory of training, MB: " + ", ".join(f"{key} {value:.0f}" for key, value in memory.items()))
     facts[f"{name}: peak memory, MB"] = {key: round(value) for key, value in memory.items()}
@@ -271,8 +280,8 @@ def compare(bench: Bench, name: str, runs: int, facts: dict[str, Any]) -> dict[s
     found: Mapping[str, float] = {
         "shared over best peer": rate["shared"] / max(rate[peer] for peer in PEERS),
         "shared over unshared": over_unshared,
-        "counted operations": counted,
-        "shared over unshared, by counted operations": over_unshared / counted,
+        "counted operations": fewer,
+        "shared over unshared, by counted operations": over_unshared / fewer,
         "unshared over best peer": rate["unshared"] / max(rate[peer] for peer in PEERS),
     }
     return {f"{name}: {key}": round(value, 3) for key, value in found.items()}

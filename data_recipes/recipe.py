@@ -21,7 +21,7 @@ from data_recipes.image_centric import Assembled
 from data_recipes.recipe_file import Decentralised, Recipe, load_recipe, recipe_names
 from data_recipes.records import Mixture
 from data_recipes.reject import check_entry
-from data_recipes.sources import fingerprint, source
+from data_recipes.sources import file_source, fingerprint, reads_files, source
 from data_recipes.splits import crossing
 from data_recipes.stats import counts, density
 from data_recipes.store import (
@@ -67,7 +67,7 @@ def mixture_folder(spec: str, overrides: Mapping[str, Any] | None = None, *, pro
 
 
 def is_image_centric(spec: str) -> bool:
-    """Whether the mixture of this recipe, built or not, puts several entries on an image.
+    """Whether the mixture of this recipe, built or not, puts several entries on an image: 1.5 or more.
 
     Raises:
         UserError: as `load_recipe`.
@@ -75,7 +75,14 @@ def is_image_centric(spec: str) -> bool:
     folder = Path(spec)
     if spec not in recipe_names() and (folder / META).exists():
         return bool((read_meta(folder).get("density") or {}).get("entries_per_image", 1) >= 1.5)
-    return not isinstance(load_recipe(spec), Decentralised)
+    recipe = load_recipe(spec)
+    if isinstance(recipe, Decentralised):
+        return False
+    if recipe.density:
+        return recipe.density.entries_per_image >= 1.5
+    if reads_files(recipe.source):
+        return file_source(recipe.source).entries_per_image(recipe.options) >= 1.5
+    return True
 
 
 def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> Path:

@@ -26,6 +26,7 @@ from data_recipes.recipe import is_image_centric
 from data_recipes.tasks import TASKS
 from harness.dataset import BATCHINGS, SHARINGS
 from harness.loss_weights import LOSS_WEIGHTINGS
+from model_adapters import block_attention
 
 
 @dataclass
@@ -70,6 +71,12 @@ class DataArguments:
         metadata={"help": "Pack shared sequences of several images into rows of up to so many tokens. "
                           "Default: a row for each, padded."},
     )  # fmt: skip
+    attention: str = field(
+        default="auto",
+        metadata={"help": "Attention of the language model on shared sequences: 'sdpa' with a dense mask; "
+                          "'flex', FlexAttention, which skips what no token sees (GPUs); 'eager'; or 'auto', "
+                          "the faster of the first two, timed at the start (on CPUs sdpa)."},
+    )  # fmt: skip
     image_cache: int = field(default=512, metadata={"help": "Memory for decoded images, in MB a process."})
     threads: int = field(default=0, metadata={"help": "CPU threads a process; 0: share out all cores."})
     overwrite: bool = field(default=False, metadata={"help": "Start anew: delete the run in --output_dir."})
@@ -98,7 +105,10 @@ class ModelArguments:
     )  # fmt: skip
 
 
-_CHOICES = {
+# --attention, and what transformers calls it
+ATTENTIONS = {"sdpa": "sdpa", "flex": block_attention.NAME, "eager": "eager"}
+_CHOICES: dict[str, Sequence[str]] = {
+    "attention": ("auto", *ATTENTIONS),
     "batching": BATCHINGS,
     "sharing": SHARINGS,
     "loss_weighting": LOSS_WEIGHTINGS,
@@ -334,6 +344,11 @@ def _check(values: Mapping[str, Any]) -> None:
         raise UserError(f"--{name} must be {bound}, not {value}")
     if values.get("fp16") and values.get("use_cpu"):
         raise UserError("--fp16 needs a GPU: a CPU would train in float32 all the same. --bf16 works on both")
+    if values.get("attention") == "flex":
+        if values.get("use_cpu"):
+            raise UserError("--attention flex needs a GPU: torch cannot train with it on a CPU")
+        if values["sharing"] == "none":
+            raise UserError("--attention flex is for shared sequences: it needs --sharing image")
     for task in values.get("tasks") or ():
         if task not in TASKS:
             raise unknown("task", task, TASKS)

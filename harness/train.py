@@ -37,7 +37,7 @@ from data_recipes.recipe import mixture_folder
 from data_recipes.records import Mixture
 from data_recipes.stats import density
 from data_recipes.store import read_mixture
-from harness import checkpoints, peft_model, provenance
+from harness import attention, checkpoints, peft_model, provenance
 from harness.callbacks import KeepDiary, LogToFile, Progress
 from harness.config import Settings, as_dict, parse
 from harness.dataset import Collator, Images, Samples, training_split
@@ -123,6 +123,15 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     if last:
         say(f"going on from step {step}")
 
+    collate = Collator(
+        adapter,
+        sharing=data.sharing,
+        max_shared_length=data.max_shared_length,
+        row_tokens=data.row_tokens,
+    )
+    first = [dataset[index] for index in range(min(training.per_device_train_batch_size, len(dataset)))]
+    chosen = attention.settle(model, adapter, data.attention, collate(first), training.device)
+
     callbacks: list[Any] = [LogToFile(run), Progress()]
     diary = None
     if is_main():
@@ -132,7 +141,7 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
             "parameters": parameters,
             "dropped_too_long": dataset.dropped,
             "image_backend": adapter.image_backend,
-        }
+        } | chosen
         machine = provenance.machine(training.device)
         diary = provenance.Diary(run, facts | seeds | more | {"machine": machine}, argv=arguments, step=step)
         callbacks.append(KeepDiary(diary))
@@ -142,12 +151,7 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
         args=training,
         train_dataset=dataset,
         eval_dataset=held_out,
-        data_collator=Collator(
-            adapter,
-            sharing=data.sharing,
-            max_shared_length=data.max_shared_length,
-            row_tokens=data.row_tokens,
-        ),
+        data_collator=collate,
         adapter=adapter,
         weighting=data.loss_weighting,
         callbacks=callbacks,

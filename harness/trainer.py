@@ -1,6 +1,7 @@
 """The Trainer: its loss, measured for each task as well; whole checkpoints; batches with little padding.
 
-Legend: B rows, L tokens, V vocabulary, N trained tokens (labels that are not IGNORE), E entries, T tasks.
+Legend: B rows, L tokens, K of their places, V vocabulary, N trained tokens (labels that are not IGNORE),
+E entries, T tasks.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
         if model.training:
             self._window[-2, 0] += len(self._facts["task_id"])
             self._window[-1] += tokens.cpu()
-        # A cache of keys and values, which models keep by default, is of no use in training.
-        masked = {**self._adapter.with_mask(inputs, self.model), "use_cache": False}
+        self._facts["places"] = predicts(inputs["labels"])
+        masked = self._adapter.with_mask(inputs, self.model)
+        # Of no use in training: a cache of keys and values, and logits that no label asks for.
+        masked |= {"use_cache": False, "logits_to_keep": self._facts["places"]}
         return super().compute_loss(model, masked, *args, **kwargs)
 
     def _weighted_mean(
@@ -60,8 +63,12 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Cross entropy times weight, summed over the trained tokens, by the weights of the whole step."""
+        after = self._facts["places"] + 1
         losses, entry = token_losses(
-            outputs["logits"], labels, self._facts["entry"], self.args.label_smoothing_factor
+            outputs["logits"],
+            labels[:, after],
+            self._facts["entry"][:, after],
+            self.args.label_smoothing_factor,
         )
         if torch.is_grad_enabled():
             self._window[:-2] += sums_by_task(losses.detach(), self._facts["task_id"][entry]).cpu()
@@ -127,25 +134,30 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
             )
 
 
+def predicts(labels: torch.Tensor) -> torch.Tensor:
+    """The places (K,) that some row of labels (B, L) has a trained token right after."""
+    return (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]
+
+
 def token_losses(
-    logits: torch.Tensor, labels: torch.Tensor, entry: torch.Tensor, smoothing: float = 0.0
+    logits: torch.Tensor, target: torch.Tensor, entry: torch.Tensor, smoothing: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross entropy of each trained token.
 
     Args:
-        logits: (B, L, V); position l predicts token l + 1.
-        labels: (B, L), IGNORE where nothing is trained.
-        entry: (B, L), which entry a token belongs to.
+        logits: (B, K, V).
+        target: the token (B, K) that each predicts, IGNORE where nothing is trained.
+        entry: which entry that token belongs to (B, K).
 
     Returns:
         losses (N,) in nats, float32 at least, and the entry (N,) that each belongs to.
     """
-    target = labels[:, 1:]
     trained = target != IGNORE
     # Only trained positions become float32: for a large vocabulary, full float32 logits would not fit.
-    chosen = logits[:, :-1][trained].float()
-    losses = F.cross_entropy(chosen, target[trained], reduction="none", label_smoothing=smoothing)
-    return losses, entry[:, 1:][trained]
+    losses = F.cross_entropy(
+        logits[trained].float(), target[trained], reduction="none", label_smoothing=smoothing
+    )
+    return losses, entry[trained]
 
 
 def sums_by_task(losses: torch.Tensor, task: torch.Tensor) -> torch.Tensor:

@@ -177,16 +177,21 @@ class Adapter:
         if "owner" not in batch:
             return dict(batch)
         inputs: dict[str, Any] = {key: batch[key] for key in batch if key not in packing.LAYOUT}
-        pictured = (batch["input_ids"] == self.image_id) * batch["image"]
-        masks = self._family.masks(
-            self._config, packing.visible(batch["owner"], batch["image"]), batch["position_ids"], pictured
-        )
         config = model.config
-        form = functools.partial(packing.for_attention, config.get_text_config(), config.dtype)
+        kind = config.get_text_config()._attn_implementation
+        form = functools.partial(packing.for_attention, kind, config.dtype)
+        masks = self.masks(batch)
         inputs["attention_mask"] = (
-            {kind: form(mask) for kind, mask in masks.items()} if isinstance(masks, dict) else form(masks)
+            {name: form(mask) for name, mask in masks.items()} if isinstance(masks, dict) else form(masks)
         )
         return inputs
+
+    def masks(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Who sees whom (B, L, L) in a batch of `collate_shared`, for each kind of attention the language
+        model has if it has several."""
+        pictured = (batch["input_ids"] == self.image_id) * batch["image"]
+        shown = packing.visible(batch["owner"], batch["image"])
+        return self._family.masks(self._config, shown, batch["position_ids"], pictured)
 
     def decode(self, ids: torch.Tensor) -> str:
         """Generated ids (L,) as text, without special tokens, stripped."""

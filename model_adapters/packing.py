@@ -10,11 +10,13 @@ Legend: B rows, L tokens of a row, A position axes (no such dimension for one ax
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask
 
 from data_recipes.errors import UserError
+from model_adapters import block_attention
 from model_adapters.base import IGNORE
 
 PREFIX, PADDING = -1, -2  # owners that are no entry
@@ -168,10 +170,12 @@ def visible(owner: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     return causal & same_image & ((key == PREFIX) | (key == owner[:, :, None]))
 
 
-def for_attention(text_config: Any, dtype: torch.dtype, mask: torch.Tensor) -> torch.Tensor:
-    """Who sees whom (B, L, L) as the model's implementation of attention reads it, (B, 1, L, L): bools for
-    SDPA, numbers to add to the scores for eager attention."""
+def for_attention(kind: str, dtype: torch.dtype, mask: torch.Tensor) -> torch.Tensor | BlockMask:
+    """Who sees whom (B, L, L) as an implementation of attention reads it: bools (B, 1, L, L) for SDPA, blocks
+    for FlexAttention, numbers (B, 1, L, L) to add to the scores for eager attention."""
+    if kind == block_attention.NAME:
+        return block_attention.block_mask(mask)
     mask = mask[:, None]
-    if text_config._attn_implementation == "sdpa":
+    if kind == "sdpa":
         return mask
     return torch.where(mask, 0.0, torch.finfo(dtype).min).to(dtype)

@@ -60,6 +60,10 @@ class FileSource(Source, Protocol):
         """A digest that changes when the files change, so that the cache is not stale."""
         ...
 
+    def entries_per_image(self, options: Mapping[str, Any]) -> float:
+        """About how many entries an image has, without reading images."""
+        ...
+
 
 # name -> module
 SOURCES = {
@@ -83,6 +87,11 @@ def source(name: str) -> Source:
 def reads_files(name: str) -> bool:
     """Whether the source is a FileSource."""
     return bool(getattr(source(name), "FILES", False))
+
+
+def file_source(name: str) -> FileSource:
+    """The source of that name, which `reads_files`."""
+    return cast(FileSource, source(name))
 
 
 def fingerprint(name: str, options: Mapping[str, Any]) -> str:

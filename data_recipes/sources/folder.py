@@ -81,8 +81,7 @@ def fingerprint(options: Mapping[str, Any]) -> str:
     for name in ("entries", "images"):
         if table := _table(root, name):
             total.update(table.read_bytes())
-            rows = [row for _, row in read_rows(table) if isinstance(row, Mapping)]
-            named.update(row["image"] for row in rows if isinstance(row.get("image"), str))
+            named.update(_named(table))
     for path in sorted(named):
         try:
             state = inside(root, path).stat()
@@ -90,6 +89,14 @@ def fingerprint(options: Mapping[str, Any]) -> str:
             continue  # its rows will be rejected
         total.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
     return total.hexdigest()
+
+
+def entries_per_image(options: Mapping[str, Any]) -> float:
+    """Rows by the images they name, before any is rejected; 0 without rows."""
+    table = _table(read_options(options).root, "entries")
+    assert table is not None  # read_options saw it
+    named = _named(table)
+    return len(named) / max(1, len(set(named)))
 
 
 def units(options: Mapping[str, Any], *, seed: int, images: int, first: int = 0) -> Sequence[Unit]:
@@ -216,6 +223,12 @@ def _sized(image: Image, options: Options) -> Image:
         if said not in (0, true):
             raise ValueError(f"image {image.path} has {name} {true}, the row says {said}")
     return replace(image, path="" if options.pixels == "skip" else str(file), width=width, height=height)
+
+
+def _named(table: Path) -> list[str]:
+    """The image that each row names, as far as it names one."""
+    rows = [row for _, row in read_rows(table) if isinstance(row, Mapping)]
+    return [row["image"] for row in rows if isinstance(row.get("image"), str)]
 
 
 def _table(root: Path, name: str) -> Path | None:

@@ -14,7 +14,7 @@ import pytest
 
 from data_recipes.check import check
 from data_recipes.errors import UserError
-from data_recipes.recipe import mixture_folder
+from data_recipes.recipe import is_image_centric, mixture_folder
 from data_recipes.records import Mixture
 from data_recipes.splits import crossing
 from data_recipes.store import open_image, read_mixture
@@ -156,6 +156,17 @@ def test_images_table_and_splits_of_ones_own(root):
     assert [image.split for image in sorted(mixture.images, key=lambda i: int(i.image_id[7:-4]))] == splits
     assert {image.view for image in mixture.images} == {"PA"}
     assert [(row["file"], row["row"]) for row in rejected] == [("images.jsonl", 41), ("images.jsonl", 42)]
+
+
+def test_rows_an_image_say_whether_a_folder_is_image_centric(root):
+    write(root, good_rows())
+    assert not is_image_centric(str(root))
+    write(root, [*good_rows(), *good_rows()[:19], "no row"])
+    assert not is_image_centric(str(root))
+    write(root, [*good_rows(), *good_rows()[:20], "no row"])
+    assert is_image_centric(str(root))
+    folder = mixture_folder(str(root), progress=False)
+    assert is_image_centric(str(folder))
 
 
 def test_parquet_rows(root):

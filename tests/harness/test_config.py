@@ -64,6 +64,9 @@ def test_an_image_is_a_sample_and_shared_where_the_mixture_is_image_centric():
         (["--warmup_steps", "-3"], "warmup_steps"),
         (["--sharing", "images"], "unknown sharing 'images': did you mean 'image'?"),
         (["--loss_weighting", "toke"], "unknown loss_weighting 'toke': did you mean 'token'?"),
+        (["--attention", "flash"], "unknown attention 'flash'"),
+        (["--attention", "flex", "--use_cpu", "true"], "--attention flex needs a GPU"),
+        (["--attention", "flex", "--use_cpu", "false", "--recipe", "dmax"], "it needs --sharing image"),
         (["absent.yaml"], "absent.yaml: no such file"),
     ],
 )

@@ -18,7 +18,7 @@ from harness import checkpoints, peft_model, train
 from harness.config import ModelArguments, parse, presets
 from harness.dataset import Collator, Images, Samples
 from harness.runs import RunFolder
-from harness.trainer import sums_by_task, token_losses
+from harness.trainer import predicts, sums_by_task, token_losses
 from model_adapters.registry import FAMILIES, load_adapter
 
 STEPS = "--max_steps 5 --logging_steps 2 --save_steps 3 --save_total_limit 1 --threads 1 --seed 7 "
@@ -90,7 +90,11 @@ def test_the_token_losses_are_those_of_the_model(mixture_folder, adapter):
     dataset = samples_of(mixture_folder, adapter)
     batch = Collator(adapter)([dataset[i] for i in range(6)])
     outputs = loss_of(adapter.load_model(dtype=torch.float32).eval(), batch)
-    losses, entry = token_losses(outputs.logits, batch["labels"], batch["entry"])
+    places = predicts(batch["labels"])
+    assert 0 < len(places) < batch["labels"].shape[1] - 1
+    losses, entry = token_losses(
+        outputs.logits[:, places], batch["labels"][:, places + 1], batch["entry"][:, places + 1]
+    )
     assert losses.mean().item() == pytest.approx(outputs.loss.item(), abs=1e-5)
     assert torch.bincount(entry, minlength=6).tolist() == (batch["labels"] != -100).sum(1).tolist()
     sums = sums_by_task(losses, batch["task_id"][entry])

@@ -11,10 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
+from torch.nn.attention.flex_attention import BlockMask
 
 from data_recipes.errors import UserError
 from data_recipes.records import Box, Entry
-from model_adapters import packing
+from model_adapters import block_attention, packing
 from model_adapters.base import IGNORE
 from model_adapters.registry import FAMILIES, load_adapter
 
@@ -171,6 +172,23 @@ def test_eager_attention_reads_the_mask_too(adapter, model, groups):
     eager = copy.deepcopy(model)
     eager.set_attn_implementation("eager")
     assert torch.allclose(shared(adapter, eager, groups), separate(adapter, model, groups), rtol=1e-5, atol=0)
+
+
+@torch.no_grad()
+def test_flex_attention_reads_the_mask_in_blocks(adapter, model, groups):
+    """Forward only: torch has no backward pass of it on CPUs. Not compiled, so no compiler is needed."""
+    flex = copy.deepcopy(model)
+    flex.set_attn_implementation({"text_config": block_attention.NAME})
+    seen = []
+
+    def spoil(inputs, batch):
+        masks = inputs["attention_mask"]
+        seen.extend(masks.values() if isinstance(masks, dict) else [masks])
+
+    with torch.compiler.set_stance("force_eager"):
+        together = shared(adapter, flex, groups, spoil=spoil)
+    assert all(isinstance(mask, BlockMask) for mask in seen)
+    assert torch.allclose(together, separate(adapter, model, groups), rtol=1e-5, atol=0)
 
 
 def test_positions_are_those_the_model_counts_itself(adapter, model, groups):
