@@ -1,19 +1,22 @@
 """The one builder of HTML pages: a single self-contained file, everything in it escaped.
 
 Templates lie in `templates/`, extend `base.html` and are rendered with autoescape always on: text from data
-cannot become markup. Pictures go in as data URIs. The page's content policy forbids scripts and requests, so
-it opens from disk, offline, and nothing in it can call out.
+cannot become markup. Pictures go in as data URIs. The page's content policy forbids every request, and every
+style and script but our own, which it knows by their hashes: the page opens from disk, offline, nothing in it
+can call out, and nothing that slipped in could run.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from data_recipes.tables import write_text
 
@@ -32,18 +35,26 @@ def data_uri(content: bytes, mime: str) -> str:
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
-def image_uri(image: PIL.Image.Image, *, longest: int = 448) -> str:
-    """An image as a PNG data URI, made smaller where a side is longer than `longest` pixels."""
+def image_uri(image: PIL.Image.Image, *, longest: int = 448, quality: int | None = None) -> str:
+    """An image as a data URI, made smaller where a side is longer than `longest` pixels: PNG, or JPEG where a
+    quality (1..95) is given."""
     if max(image.size) > longest:
         image = image.copy()
         image.thumbnail((longest, longest))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return data_uri(buffer.getvalue(), "image/png")
+    if quality is None:
+        image.save(buffer, "PNG", optimize=True)
+        return data_uri(buffer.getvalue(), "image/png")
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
+    return data_uri(buffer.getvalue(), "image/jpeg")
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, *, style: str | None = None, script: str | None = None, **context: Any) -> str:
     """A page as text. Every value of the context is escaped where the template shows it.
+
+    Args:
+        style: a style sheet of `templates/` to add to `base.css`.
+        script: a script of `templates/`; a page without one runs none.
 
     Raises:
         jinja2.UndefinedError: the template needs a value that the context lacks.
@@ -57,7 +68,23 @@ def render(template: str, **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"embedded": embedded, "number": number, "signed": signed}
-    return environment.get_template(template).render(context)
+    sheet = "".join(_own(name) for name in ("base.css", style) if name)
+    code = _own(script) if script else ""
+    policy = ["default-src 'none'", "img-src data:", f"style-src {_hash(sheet)}"]
+    policy += [f"script-src {_hash(code)}"] if code else []
+    policy += ["base-uri 'none'", "form-action 'none'"]
+    own = {"style": Markup(sheet), "script": Markup(code), "policy": Markup("; ".join(policy))}
+    return environment.get_template(template).render(context | own)
+
+
+def _own(name: str) -> str:
+    """A style sheet or script of ours."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """How a content policy names an inline style or script (CSP level 3, section 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def write_page(path: Path, template: str, **context: Any) -> None:

@@ -1,83 +1,25 @@
-"""What a leaderboard says, before it is drawn: runs grouped by test set, ranked, compared in pairs."""
+"""What a leaderboard says, before it is drawn: runs grouped by test set, ranked, compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from data_recipes.errors import UserError
+from data_recipes.errors import UserError, unknown
 from data_recipes.records import Entry, Image
 from data_recipes.store import read_mixture
-from eval.answers import Answer
-from eval.predictions import answers_from_rows, read_own
-from eval.runs import read_json
-from eval.scores import AVERAGE, Difference, Scores, compare, held_out_hash, score, spread
+from eval.pairs import Comparison, comparisons, summary, verdicts
+from eval.replicates import Replicates, replicates
+from eval.scores import held_out_hash, spread
+from eval.standing import Standing, read_standing, with_answers
 from eval.stats import RESAMPLES
-
-COLOURS = ("#ea580c", "#2563eb", "#9333ea", "#0891b2", "#be123c", "#a16207")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A score with its 95 % interval."""
-
-    value: float
-    ci_low: float
-    ci_high: float
-
-
-@dataclass(frozen=True)
-class Cell(Interval):
-    """A run's headline on one task beside its best trivial baseline (None where there is none)."""
-
-    n: int
-    unparsed: int
-    baseline: float | None
-    baseline_name: str
-
-    @property
-    def beats_baseline(self) -> bool:
-        return self.baseline is not None and self.ci_low > self.baseline
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A run in the ranking. `rows` are the lines of its `predictions.jsonl`, `answers` what they say (None
-    without the mixture)."""
-
-    name: str
-    folder: Path
-    scores: Mapping[str, Any]
-    cells: Mapping[str, Cell]
-    average: Interval
-    colour: str
-    rows: Mapping[str, Mapping[str, Any]]
-    answers: Sequence[Answer] | None
-    recomputed: Scores | None
-
-    def answers_of(self, task: str) -> list[Answer]:
-        return [answer for answer in self.answers or () if answer.entry.task == task]
-
-    @property
-    def run_folder(self) -> Path:
-        """Where it was trained: the folder itself, or its parent for an evaluation on something else."""
-        return next(
-            (path for path in (self.folder, self.folder.parent) if (path / "run.yaml").exists()), self.folder
-        )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    first: str
-    second: str
-    lines: Sequence[Difference]
 
 
 @dataclass(frozen=True)
 class Section:
-    """The runs of one test set, best first."""
+    """The runs of one test set, best first. `comparisons` holds, by reference, every other run against it."""
 
     title: str
     test_hash: str
@@ -85,60 +27,43 @@ class Section:
     headlines: Mapping[str, str]
     standings: Sequence[Standing]
     reference: str
-    comparisons: Sequence[Comparison]
+    comparisons: Mapping[str, Sequence[Comparison]]
+    replicates: Sequence[Replicates]
     verdicts: Sequence[str]
+    summary: str
     notes: Sequence[str]
     apart: str
     pairs: Sequence[tuple[Image, Entry]] = field(default=(), repr=False)
     images: Path | None = None
 
 
-def sections(folders: Sequence[Path]) -> list[Section]:
+def sections(folders: Sequence[Path], *, reference: str | None = None) -> list[Section]:
     """Scored runs by test set; runs with different test sets get sections of their own, in the order given.
 
+    Args:
+        reference: the run (name or folder) that others are compared with; the first of a section otherwise.
+
     Raises:
-        UserError: a folder holds no scores, or they are broken.
+        UserError: a folder holds no scores, or they are broken; or the reference is none of the runs.
     """
-    groups: dict[str, list[_Member]] = {}
-    for i, (name, folder) in enumerate(zip(_names(folders), folders, strict=True)):
-        if not (folder / "scores.json").is_file():
-            raise UserError(f"{folder} has no scores.json: score it first with `imax eval {folder}`")
-        scores = read_json(folder / "scores.json")
-        try:
-            cells = {task: _cell(scores, task) for task in scores["tasks"]}
-            average = Interval(*(scores["multi_task_average"][key] for key in ("value", "ci_low", "ci_high")))
-        except (KeyError, TypeError, AttributeError):
-            raise UserError(f"{folder / 'scores.json'} lacks parts: score the run again") from None
-        member = _Member(name, folder, scores, cells, average, COLOURS[i % len(COLOURS)])
-        # Scores from elsewhere may name their mixture only.
-        groups.setdefault(str(scores.get("test_hash") or scores.get("mixture_hash")), []).append(member)
-    several = len(groups) > 1
-    return [_section(key, members, several=several) for key, members in groups.items()]
+    named = dict(zip(_names(folders), folders, strict=True))
+    chosen = _reference(reference, named)
+    groups: dict[str, list[Standing]] = {}
+    for name, folder in named.items():
+        run = read_standing(name, folder)
+        groups.setdefault(run.test_hash, []).append(run)
+    return [_section(key, runs, chosen, several=len(groups) > 1) for key, runs in groups.items()]
 
 
-class _Member(NamedTuple):
-    name: str
-    folder: Path
-    scores: dict[str, Any]
-    cells: dict[str, Cell]
-    average: Interval
-    colour: str
-
-
-def _section(test_hash: str, members: Sequence[_Member], *, several: bool) -> Section:
-    first = members[0].scores
+def _section(test_hash: str, runs: Sequence[Standing], chosen: str | None, *, several: bool) -> Section:
+    first = runs[0].scores
     tasks = list(first["tasks"])
-    pairs, images, notes = _held_out([member.scores for member in members], test_hash)
+    pairs, images, notes = _held_out([run.scores for run in runs], test_hash)
     resamples = first.get("interval", {}).get("resamples", RESAMPLES)
-    standings = []
-    for member in members:
-        path = member.folder / "predictions.jsonl"
-        rows = read_own(path) if path.exists() else {}
-        answers = answers_from_rows(pairs, rows) if pairs and rows else None
-        recomputed = score(answers, resamples=resamples) if answers else None
-        standings.append(Standing(*member, rows=rows, answers=answers, recomputed=recomputed))
-    reference = standings[0]
-    comparisons = [_compare(s, reference) for s in standings[1:] if s.recomputed and reference.recomputed]
+    runs = [with_answers(run, pairs, resamples) for run in runs]
+    reference = chosen if chosen in {run.name for run in runs} else runs[0].name
+    ranked = sorted(runs, key=lambda run: -run.average.value)
+    found = comparisons(ranked, reference)
     apart = (
         f"Test set {test_hash[:12]}: these runs did not answer the questions of the other sections "
         "and are ranked apart."
@@ -149,10 +74,12 @@ def _section(test_hash: str, members: Sequence[_Member], *, several: bool) -> Se
         test_hash=test_hash,
         tasks=tasks,
         headlines={task: first["tasks"][task]["headline"] for task in tasks},
-        standings=sorted(standings, key=lambda standing: -standing.average.value),
-        reference=reference.name,
-        comparisons=comparisons,
-        verdicts=_verdicts(standings),
+        standings=ranked,
+        reference=reference,
+        comparisons=found,
+        replicates=replicates(runs),
+        verdicts=verdicts(runs),
+        summary=summary(ranked, reference, found.get(reference, ())),
         notes=notes,
         apart=apart if several else "",
         pairs=pairs,
@@ -176,50 +103,14 @@ def _held_out(
     return [], None, [note]
 
 
-def _cell(scores: Mapping[str, Any], task: str) -> Cell:
-    scored = scores["tasks"][task]
-    headline = scored["metrics"][scored["headline"]]
-    baseline = scores.get("baselines", {}).get(task)
-    return Cell(
-        headline["value"],
-        headline["ci_low"],
-        headline["ci_high"],
-        headline["n"],
-        scored["unparsed"],
-        baseline["value"] if baseline else None,
-        baseline["best"] if baseline else "",
-    )
-
-
-def _compare(first: Standing, second: Standing) -> Comparison:
-    assert first.recomputed is not None
-    assert second.recomputed is not None
-    return Comparison(first.name, second.name, compare(first.recomputed, second.recomputed))
-
-
-def _verdicts(standings: Sequence[Standing]) -> list[str]:
-    """Whether IMAX beat DMAX, exactly as it came out; nothing where there is not one of each."""
-    by_recipe: dict[str, Standing] = {}
-    for standing in standings:
-        if standing.scores.get("adapter") and standing.recomputed:
-            by_recipe.setdefault(Path(str(standing.scores.get("recipe"))).stem, standing)
-    if not {"imax", "dmax"} <= by_recipe.keys():
-        return []
-    comparison = _compare(by_recipe["imax"], by_recipe["dmax"])
-    average = comparison.lines[-1]
-    assert average.task == AVERAGE
-    outcome = "IMAX beat DMAX" if average.ci_low > 0 else "DMAX beat IMAX" if average.ci_high < 0 else ""
-    outcome = outcome or "no difference shown, as the interval holds 0"
-    pair = f"{comparison.first} − {comparison.second}"
-    lines = [f"Multi-task average: {pair} = {_difference(average)}: {outcome}."]
-    lines += [f"{line.task}: {pair} = {_difference(line)}." for line in comparison.lines[:-1]]
-    return lines
-
-
-def _difference(line: Difference) -> str:
-    holm = f", Holm {line.p_holm:.3g}" if line.p_holm is not None else ""
-    text = f"{line.value:+.1f} [{line.ci_low:+.1f}, {line.ci_high:+.1f}] (p {line.p:.3g}{holm})"
-    return text.replace("-", "−")
+def _reference(given: str | None, named: Mapping[str, Path]) -> str | None:
+    """The name of the run that was given by name or folder."""
+    if given is None or given in named:
+        return given
+    for name, folder in named.items():
+        if folder.resolve() == Path(given).resolve():
+            return name
+    raise unknown("reference", given, named, "It must be one of the runs compared")
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -1,122 +1,159 @@
-"""Plots as SVG data URIs (matplotlib, without a display)."""
+"""Where marks of plots lie, for the templates to draw as SVG: intervals on an axis, and training losses.
+
+Places along an axis are percentages of its length, so a plot needs no fixed width.
+"""
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import numpy as np
-from matplotlib.figure import Figure
+from eval.board import Section
+from eval.pairs import Comparison
+from eval.scores import Difference
+from eval.standing import Cell, Interval, Standing
 
-from data_recipes.page import data_uri
-from eval.board import Comparison, Interval, Section, Standing
-from eval.scores import AVERAGE
-
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9aa4b2",
-    "axes.labelcolor": "#5b6676",
-    "xtick.color": "#5b6676",
-    "ytick.color": "#5b6676",
-    "axes.titlesize": 10,
-    "svg.hashsalt": "imax",  # the same figure gives the same bytes
-}
+WIDTH, HEIGHT = 300, 110  # of the box that loss curves are drawn in
+_POINTS = 160  # of a curve, at most
 
 
-def scores(section: Section) -> str:
-    """Bars of each run's headline by task, with intervals and the best baseline as a tick."""
-    runs, tasks = section.standings, section.tasks
-    width = 0.8 / len(runs)
-    places = np.arange(len(tasks) + 1)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(11.5, 3.6), layout="constrained")
-        axes = figure.add_subplot()
-        for i, run in enumerate(runs):
-            x = places - 0.4 + (i + 0.5) * width
-            found: list[Interval] = [*(run.cells[task] for task in tasks), run.average]
-            values = [cell.value for cell in found]
-            # An interval may miss its value by a rounding.
-            errors = [
-                [max(0.0, cell.value - cell.ci_low) for cell in found],
-                [max(0.0, cell.ci_high - cell.value) for cell in found],
-            ]
-            axes.bar(x, values, width * 0.9, color=run.colour, alpha=0.85, label=_plain(run.name))
-            axes.errorbar(x, values, errors, fmt="none", ecolor="#17202e", elinewidth=1, capsize=2)
-            for place, task in zip(x, tasks, strict=False):
-                baseline = run.cells[task].baseline
-                if baseline is not None:
-                    axes.hlines(
-                        baseline, place - width * 0.5, place + width * 0.5, color="black", linewidth=2.2
-                    )
-        axes.set_xticks(places, [*(f"{task}\n{section.headlines[task]}" for task in tasks), "average"])
-        axes.set_ylim(0, 100)
-        axes.yaxis.grid(visible=True, color="#e2e7ee")
-        axes.set_axisbelow(True)
-        axes.legend(frameon=False, ncols=6, loc="lower left", bbox_to_anchor=(0, 1))
-    return _uri(figure)
+@dataclass(frozen=True)
+class Axis:
+    """A stretch of numbers with round ends and about five ticks."""
+
+    low: float
+    high: float
+    step: float
+
+    @classmethod
+    def around(cls, values: Iterable[float]) -> Axis:
+        """The shortest that holds all values."""
+        found = [value for value in values if math.isfinite(value)] or [0.0]
+        low, high = min(found), max(found)
+        power = 10.0 ** math.floor(math.log10(max(high - low, 1e-6)))
+        for factor in (0.1, 0.2, 0.5, 1, 2, 5, 10):
+            step = power * factor
+            first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+            if last - first <= 5:
+                break
+        return cls(first * step, max(last, first + 1) * step, step)
+
+    def place(self, value: float) -> float:
+        """0 at the low end, 100 at the high one; values beyond lie at the end."""
+        return round(min(100.0, max(0.0, 100 * (value - self.low) / (self.high - self.low))), 2)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """(place, label)."""
+        count = round((self.high - self.low) / self.step)
+        values = [self.low + i * self.step for i in range(count + 1)]
+        return [(self.place(value), f"{value + 0.0:.6g}".replace("-", "−")) for value in values]
 
 
-def differences(section: Section, comparisons: Sequence[Comparison]) -> str:
-    """Paired differences to the reference with their intervals, a row a task."""
-    colours = {run.name: run.colour for run in section.standings}
-    tasks = [line.task for line in comparisons[0].lines]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(
-            figsize=(8, 0.36 * len(tasks) * max(1, len(comparisons) * 0.6) + 1), layout="constrained"
+@dataclass(frozen=True)
+class Strip:
+    """One line of a panel: an interval with its value, and the best baseline's place where there is one."""
+
+    value: float
+    low: float
+    high: float
+    baseline: float | None
+    of: Standing | Difference
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines over one axis; `zero` is the place of 0 where that means something."""
+
+    title: str
+    ticks: Sequence[tuple[float, str]]
+    strips: Sequence[Strip]
+    zero: float | None = None
+
+
+def scores(section: Section) -> list[Panel]:
+    """A panel for the average and for each task, with a line a run."""
+    runs = section.standings
+    panels = [_panel("average", runs, [run.average for run in runs])]
+    return panels + [_panel(task, runs, [run.cells[task] for run in runs]) for task in section.tasks]
+
+
+def _panel(title: str, runs: Sequence[Standing], found: Sequence[Interval]) -> Panel:
+    baselines = [cell.baseline if isinstance(cell, Cell) else None for cell in found]
+    ends = [end for cell in found for end in (cell.ci_low, cell.ci_high, cell.value)]
+    axis = Axis.around([*ends, *(value for value in baselines if value is not None)])
+    strips = [
+        Strip(*_places(axis, cell), None if baseline is None else axis.place(baseline), run)
+        for run, cell, baseline in zip(runs, found, baselines, strict=True)
+    ]
+    return Panel(title, axis.ticks, strips)
+
+
+def differences(pairs: Sequence[Comparison]) -> list[Panel]:
+    """A panel for each pair, all over the same axis, with a line a task and one for the average."""
+    lines = [line for pair in pairs for line in pair.lines]
+    axis = Axis.around([0.0, *(end for line in lines for end in (line.ci_low, line.ci_high))])
+    return [
+        Panel(
+            pair.first,
+            axis.ticks,
+            [Strip(*_places(axis, line), None, line) for line in (pair.average, *pair.lines[:-1])],
+            axis.place(0.0),
         )
-        axes = figure.add_subplot()
-        for i, comparison in enumerate(comparisons):
-            y = np.arange(len(tasks)) + 0.6 * ((i + 0.5) / len(comparisons) - 0.5)
-            values = np.array([line.value for line in comparison.lines])
-            low = np.array([line.ci_low for line in comparison.lines])
-            high = np.array([line.ci_high for line in comparison.lines])
-            label = _plain(f"{comparison.first} − {comparison.second}")
-            axes.hlines(y, low, high, color=colours[comparison.first], linewidth=2)
-            axes.plot(values, y, "o", color=colours[comparison.first], label=label)
-        axes.axvline(0, color="#17202e", linewidth=1)
-        axes.set_yticks(np.arange(len(tasks)), ["average" if task == AVERAGE else task for task in tasks])
-        axes.invert_yaxis()
-        axes.set_xlabel("points, 95 % interval")
-        axes.xaxis.grid(visible=True, color="#e2e7ee")
-        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-    return _uri(figure)
+        for pair in pairs
+    ]
 
 
-def losses(runs: Sequence[Standing], tasks: Sequence[str]) -> str | None:
-    """Training loss against steps, over all tasks and for each; None when no run left a log."""
-    logs = {run.name: _log(run.run_folder / "train.jsonl") for run in runs}
-    if not any(logs.values()):
-        return None
-    panels = ["loss", *(f"loss_{task}" for task in tasks)]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(11.5, 2.4 * -(-len(panels) // 4)), layout="constrained")
-        grid = figure.subplots(-(-len(panels) // 4), 4, squeeze=False, sharex=True).flat
-        for axes, key in zip(grid, panels, strict=False):
-            for run in runs:
-                points = [
-                    (line["step"], line[key])
-                    for line in logs[run.name]
-                    if isinstance(line.get(key), int | float) and isinstance(line.get("step"), int)
-                ]
-                if points:
-                    axes.plot(
-                        *zip(*points, strict=True), color=run.colour, linewidth=1.4, label=_plain(run.name)
-                    )
-            axes.set_title("all tasks" if key == "loss" else key.removeprefix("loss_"), loc="left")
-            axes.set_ylim(bottom=0)
-            axes.yaxis.grid(visible=True, color="#e2e7ee")
-        for axes in list(grid)[len(panels) :]:
-            axes.set_visible(False)
-        figure.supxlabel("step", fontsize=10, color="#5b6676")
-        figure.axes[0].legend(frameon=False, fontsize=9)
-    return _uri(figure)
+def _places(axis: Axis, found: Interval | Difference) -> tuple[float, float, float]:
+    return axis.place(found.value), axis.place(found.ci_low), axis.place(found.ci_high)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Training loss against steps; `lines` are (number of the run, points of an SVG polyline)."""
+
+    title: str
+    task: str | None
+    steps: int
+    top: str
+    lines: Sequence[tuple[int, str]]
+
+
+def losses(runs: Sequence[Standing], tasks: Sequence[str]) -> list[Curves]:
+    """A panel over all tasks and one for each; none when no run left a log."""
+    logs = [_log(run.run_folder / "train.jsonl") for run in runs]
+    found = []
+    for task in (None, *tasks):
+        lines = [_points(log, f"loss_{task}" if task else "loss") for log in logs]
+        values = [loss for line in lines for _, loss in line]
+        if not values:
+            continue
+        steps = max(step for line in lines for step, _ in line)
+        axis = Axis.around([0.0, *values])
+        drawn = [(i, _polyline(line, steps, axis.high)) for i, line in enumerate(lines) if line]
+        found.append(Curves(task or "all tasks", task, steps, f"{axis.high:.6g}", drawn))
+    return found
+
+
+def _points(log: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
+    """(step, loss) of a log, thinned to what a small plot can show."""
+    found = [
+        (line["step"], float(line[key]))
+        for line in log
+        if isinstance(line.get("step"), int)
+        and isinstance(line.get(key), int | float)
+        and math.isfinite(line[key])
+    ]
+    return found[:: max(1, len(found) // _POINTS)]
+
+
+def _polyline(line: Sequence[tuple[int, float]], steps: int, top: float) -> str:
+    across = WIDTH / max(1, steps)
+    return " ".join(f"{step * across:.1f},{HEIGHT * (1 - max(0.0, loss) / top):.1f}" for step, loss in line)
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
@@ -131,16 +168,3 @@ def _log(path: Path) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             lines.append(row)
     return lines
-
-
-def _plain(text: str) -> str:
-    """Text as it is: matplotlib reads $ as the start of a formula and a leading _ as "no legend"."""
-    text = text.replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
-
-
-def _uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return data_uri(buffer.getvalue(), "image/svg+xml")

@@ -1,0 +1,86 @@
+"""Seeds as replicates: runs that share recipe, model and every setting but the seed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from eval.standing import Standing
+
+# Settings in which runs may differ and still be the same experiment: the seed, and names and places.
+FREE = ("seed", "data_seed", "output_dir", "run_name", "logging_dir", "mixture")
+DEFAULT_SEED = 42  # of TrainingArguments: what a run.yaml without the key was trained with
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, standard deviation (n - 1 in the denominator), minimum and maximum over seeds."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """One experiment under several seeds. `names` and `seeds` go together; `left_out` are runs that repeat a
+    seed."""
+
+    recipe: str
+    model: str
+    names: Sequence[str]
+    seeds: Sequence[int]
+    left_out: Sequence[str]
+    average: Spread
+    tasks: Mapping[str, Spread]
+
+
+def seed_of(run: Standing) -> int | None:
+    """The seed a run was trained with; None for a model as it came, or one whose settings are gone."""
+    if not run.recipe or not run.settings:
+        return None
+    seed = run.settings.get("seed", DEFAULT_SEED)
+    return seed if isinstance(seed, int) else None
+
+
+def replicates(runs: Sequence[Standing]) -> list[Replicates]:
+    """Groups of at least two seeds, in the order of their first runs. A seed counts once: a second run with
+    it says nothing about the spread over seeds."""
+    groups: dict[str, list[tuple[int, Standing]]] = {}
+    for run in runs:
+        seed = seed_of(run)
+        if seed is not None:
+            groups.setdefault(_experiment(run), []).append((seed, run))
+    found = []
+    for members in groups.values():
+        by_seed: dict[int, Standing] = {}
+        for seed, run in members:
+            by_seed.setdefault(seed, run)
+        if len(by_seed) > 1:
+            found.append(_group(by_seed, [run.name for seed, run in members if run is not by_seed[seed]]))
+    return found
+
+
+def _experiment(run: Standing) -> str:
+    settings = {key: value for key, value in run.settings.items() if key not in FREE}
+    return json.dumps([run.recipe, run.model, settings], sort_keys=True, default=str)
+
+
+def _group(by_seed: Mapping[int, Standing], left_out: Sequence[str]) -> Replicates:
+    runs = list(by_seed.values())
+    return Replicates(
+        recipe=runs[0].recipe,
+        model=runs[0].model,
+        names=[run.name for run in runs],
+        seeds=list(by_seed),
+        left_out=left_out,
+        average=_spread([run.average.value for run in runs]),
+        tasks={task: _spread([run.cells[task].value for run in runs]) for task in runs[0].cells},
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.fmean(values), statistics.stdev(values), min(values), max(values))
