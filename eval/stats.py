@@ -14,7 +14,7 @@ import scipy.stats
 
 from eval.metrics import FloatArray
 
-RESAMPLES = 2000
+RESAMPLES = 10_000
 SEED = 20250414
 _CHUNK = 500  # resamples at a time: bounds the memory of the weights
 
