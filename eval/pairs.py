@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.scores import AVERAGE, Difference, Gain, compare, gains
+from eval.compare import AVERAGE, Difference, Gain, compare, gains
 from eval.standing import Standing
 
 FEW = 8  # runs of which all pairs are compared

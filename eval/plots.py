@@ -14,7 +14,7 @@ from typing import Any
 
 from eval.board import Section
 from eval.pairs import Comparison
-from eval.scores import Difference
+from eval.compare import Difference
 from eval.standing import Cell, Interval, Standing
 
 WIDTH, HEIGHT = 300, 110  # of the box that loss curves are drawn in
