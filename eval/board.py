@@ -11,8 +11,8 @@ from data_recipes.errors import UserError, unknown
 from data_recipes.records import Entry, Image
 from data_recipes.store import read_mixture
 from eval.pairs import Comparison, comparisons, summary, verdicts
-from eval.replicates import Replicates, replicates
 from eval.scores import held_out_hash, spread
+from eval.seeds import SeedGroup, seed_groups
 from eval.standing import Standing, read_standing, with_answers
 from eval.stats import RESAMPLES
 
@@ -28,7 +28,7 @@ class Section:
     standings: Sequence[Standing]
     reference: str
     comparisons: Mapping[str, Sequence[Comparison]]
-    replicates: Sequence[Replicates]
+    seed_groups: Sequence[SeedGroup]
     verdicts: Sequence[str]
     summary: str
     notes: Sequence[str]
@@ -61,6 +61,12 @@ def _section(test_hash: str, runs: Sequence[Standing], chosen: str | None, *, se
     pairs, images, notes = _held_out([run.scores for run in runs], test_hash)
     resamples = first.get("interval", {}).get("resamples", RESAMPLES)
     runs = [with_answers(run, pairs, resamples) for run in runs]
+    notes += [
+        f"{run.name}: its predictions.jsonl no longer gives its scores, so it is neither compared in pairs "
+        f"nor shown in examples. Score it again: imax eval {run.folder}"
+        for run in runs
+        if run.stale
+    ]
     reference = chosen if chosen in {run.name for run in runs} else runs[0].name
     ranked = sorted(runs, key=lambda run: -run.average.value)
     found = comparisons(ranked, reference)
@@ -77,7 +83,7 @@ def _section(test_hash: str, runs: Sequence[Standing], chosen: str | None, *, se
         standings=ranked,
         reference=reference,
         comparisons=found,
-        replicates=replicates(runs),
+        seed_groups=seed_groups(runs),
         verdicts=verdicts(runs),
         summary=summary(ranked, reference, found.get(reference, ())),
         notes=notes,

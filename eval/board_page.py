@@ -13,7 +13,7 @@ from eval import plots
 from eval.board import Section
 from eval.examples import Pictures, examples
 from eval.pairs import FEW, gain_text, shown
-from eval.replicates import seed_of
+from eval.seeds import seed_of
 from eval.standing import Standing
 
 SHADES = 9  # of a heat table, 0 the palest
@@ -96,6 +96,7 @@ def _metric_rows(task: str, runs: Sequence[Standing]) -> list[dict[str, Any]]:
     for name in names:
         known = [table["metrics"][name] for table in tables if name in table["metrics"]]
         first = known[0] if known else {}
+        largest = max((abs(estimate["value"] or 0.0) for estimate in known), default=0.0)
         counts = sorted({estimate.get("n") for estimate in known} - {None})
         rows.append(
             {
@@ -103,7 +104,7 @@ def _metric_rows(task: str, runs: Sequence[Standing]) -> list[dict[str, Any]]:
                 "metric": name,
                 "headline": name == tables[0]["headline"],
                 "unit": first.get("unit", ""),
-                "digits": 3 if first.get("unit") == "ratio" else 1,
+                "digits": 1 if first.get("unit", "%") == "%" or largest >= 10 else 3,
                 "higher_is_better": first.get("higher_is_better", True),
                 "n": counts[0] if len(counts) == 1 else None,
                 "counts": f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else "",
@@ -122,8 +123,8 @@ def _metric_cell(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _heat_tables(task: str, runs: Sequence[Standing]) -> list[dict[str, Any]]:
-    """The tables of a task (such as a confusion matrix), each with one grid a run. Anything that does not have
-    the shape of a table is left out."""
+    """The tables of a task (such as a confusion matrix), each with one grid a run. What does not have the
+    shape of a table is left out."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for i, run in enumerate(runs):
         tables = run.scores["tasks"][task].get("tables")
@@ -147,12 +148,14 @@ def _is_table(table: Any) -> bool:
 
 
 def _shaded(table: Mapping[str, Any]) -> list[list[tuple[float | None, int]]]:
-    """(value, shade) by row. Where rows and columns have names in common, as in a confusion matrix, a value is
-    shaded by its share of the row; otherwise by its share of the column's largest."""
+    """(value, shade) by row. Where rows and columns have names in common, as in a confusion matrix, a value
+    is shaded by its share of the row; otherwise by its share of the column's largest."""
     values = [[_number(value) for value in row] for row in table["values"]]
     by_row = bool(set(table["rows"]) & set(table["columns"]))
     row_sums = [sum(abs(value or 0.0) for value in row) for row in values]
-    largest = [max((abs(value or 0.0) for value in column), default=0.0) for column in zip(*values, strict=True)]
+    largest = [
+        max((abs(value or 0.0) for value in column), default=0.0) for column in zip(*values, strict=True)
+    ]
     return [
         [(value, _shade(value, row_sums[i] if by_row else largest[j])) for j, value in enumerate(row)]
         for i, row in enumerate(values)

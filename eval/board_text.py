@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.board import Section
 from eval.pairs import Comparison, gain_text, shown
-from eval.replicates import seed_of
+from eval.seeds import seed_of
 from eval.standing import Standing
 
 CSV_COLUMNS = (
@@ -35,7 +35,7 @@ def content(found: Sequence[Section]) -> dict[str, Any]:
                 "comparisons": [
                     _finite(asdict(pair)) for pairs in section.comparisons.values() for pair in pairs
                 ],
-                "replicates": [_finite(asdict(group)) for group in section.replicates],
+                "seeds": [_finite(asdict(group)) for group in section.seed_groups],
                 "summary": section.summary,
                 "verdicts": list(section.verdicts),
                 "notes": list(section.notes),
@@ -131,7 +131,7 @@ def markdown(found: Sequence[Section]) -> str:
         lines += [f"- {_cell(line)}" for line in section.verdicts] + [""]
         pairs = section.comparisons.get(section.reference, ())
         lines += _against(section, pairs) if pairs else []
-        lines += _seeds(section) if section.replicates else []
+        lines += _seeds(section) if section.seed_groups else []
         lines += _not_computed(section)
     return "\n".join(lines)
 
@@ -160,13 +160,13 @@ def _against(section: Section, pairs: Sequence[Comparison]) -> list[str]:
         for line in (pair.average, *pair.lines[:-1]):
             text = f"{line.value:+.1f} [{line.ci_low:+.1f}, {line.ci_high:+.1f}]"
             p = line.p if line.p_holm is None else line.p_holm
-            cells.append(f"{f'**{text}**' if shown(line) else text}<br>p {p:.3f}")
+            cells.append(f"{f'**{text}**' if shown(line) else text}<br>p {p:.2g}")
         rows.append([_cell(pair.first), *cells, *(gain_text(gain) for gain in pair.gains)])
     heads = ["run", "average", *section.tasks, *(name.replace("_", " ") for name in names)]
     note = (
-        "Points with paired 95 % intervals; p of tasks after Holm's correction; bold: p < 0.05. Gain of averages:"
-        " the average over the reference's, minus 1. Average of gains: the mean over tasks of the score over the"
-        " reference's, minus 1."
+        "Points with paired 95 % intervals; p of tasks after Holm's correction; bold: p < 0.05. "
+        "Gain of averages: the average over the reference's, minus 1. Average of gains: the mean over tasks "
+        "of the score over the reference's, minus 1."
     )
     return [f"### Against {_cell(section.reference)}", "", *_grid(heads, rows), "", note, ""]
 
@@ -181,7 +181,7 @@ def _seeds(section: Section) -> list[str]:
                 for spread in (group.average, *(group.tasks[task] for task in section.tasks))
             ),
         ]
-        for group in section.replicates
+        for group in section.seed_groups
     ]
     note = "Mean ± standard deviation over seeds."
     return ["### Seeds", "", *_grid(["runs", "seeds", "average", *section.tasks], rows), "", note, ""]

@@ -21,6 +21,7 @@ from eval.tasks import metrics
 PER_TASK = 24
 RIGHT = 50.0  # points of one answer from which it is called right
 _LONGEST = 1500  # characters shown of an output
+_LONGEST_SIDE, _QUALITY = 384, 85  # of a picture as shown, in pixels, and of its JPEG
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Pictures:
 
     def add(self, pixels: PIL.Image.Image, image: Image) -> int:
         """The number of a picture in the page, drawn in the coordinates of its image."""
-        picture = Picture(image_uri(pixels), image.width, image.height)
+        picture = Picture(
+            image_uri(pixels, longest=_LONGEST_SIDE, quality=_QUALITY), image.width, image.height
+        )
         key = (hashlib.sha256(picture.uri.encode()).hexdigest(), image.width, image.height)
         if key not in self._places:
             self._places[key] = len(self.found)

@@ -1,4 +1,4 @@
-"""Runs compared in pairs: differences with intervals and p values, relative gains, and what they say in words.
+"""Runs compared in pairs: differences with intervals and p values, relative gains, and both in words.
 
 A pair shares the resamples of patients, so its intervals are paired. Of few runs every pair is compared, so
 that a reader of the page can choose the reference; of many runs only the pairs with the chosen one.
@@ -7,8 +7,8 @@ that a reader of the page can choose the reference; of many runs only the pairs 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval.compare import AVERAGE, Difference, Gain, compare, gains
@@ -42,8 +42,14 @@ def comparisons(runs: Sequence[Standing], reference: str) -> dict[str, list[Comp
     references = [run for run in usable if run.name == reference]
     if len(runs) <= FEW:
         references += [run for run in usable if run.name != reference]
+    known: dict[tuple[str, str], Comparison] = {}
+    for second in references:
+        for first in usable:
+            if first is not second:
+                mirror = known.get((second.name, first.name))
+                known[first.name, second.name] = _compared(first, second, mirror)
     found = {
-        second.name: [_compared(first, second) for first in usable if first is not second]
+        second.name: [known[first.name, second.name] for first in usable if first is not second]
         for second in references
     }
     return {name: pairs for name, pairs in found.items() if pairs}
@@ -55,35 +61,36 @@ def shown(line: Difference) -> bool:
 
 
 def verdicts(runs: Sequence[Standing]) -> list[str]:
-    """Whether IMAX beat DMAX, exactly as it came out; nothing where there is not one of each."""
-    by_recipe: dict[str, Standing] = {}
-    for run in runs:
-        if run.recipe and run.recomputed:
-            by_recipe.setdefault(Path(run.recipe).stem, run)
-    if not {"imax", "dmax"} <= by_recipe.keys():
+    """Whether IMAX beat DMAX, exactly as it came out: on average, in words by task, and a line a task.
+    Nothing unless there is one run of each: a pair picked from several would pass for the answer."""
+    imax, dmax = (
+        [run for run in runs if run.recomputed and Path(run.recipe).stem == name] for name in ("imax", "dmax")
+    )
+    if len(imax) != 1 or len(dmax) != 1:
         return []
-    comparison = _compared(by_recipe["imax"], by_recipe["dmax"])
+    comparison = _compared(imax[0], dmax[0])
     average = comparison.average
     outcome = "IMAX beat DMAX" if average.ci_low > 0 else "DMAX beat IMAX" if average.ci_high < 0 else ""
     outcome = outcome or "no difference shown, as the interval holds 0"
     pair = f"{comparison.first} − {comparison.second}"
-    lines = [f"Multi-task average: {pair} = {_difference(average)}: {outcome}."]
+    lines = [f"Multi-task average: {pair} = {_difference(average)}: {outcome}.", _by_task(comparison)]
     lines += [f"{line.task}: {pair} = {_difference(line)}." for line in comparison.lines[:-1]]
     return lines
 
 
 def summary(ranked: Sequence[Standing], reference: str, found: Sequence[Comparison]) -> str:
-    """Who leads and by how much, in one or two sentences."""
+    """Who leads and by how much, in a few sentences. `found` are the comparisons with the reference."""
     best = ranked[0]
     text = f"{best.name} has the highest average, {best.average.value:.1f}"
     text += f" [{best.average.ci_low:.1f}, {best.average.ci_high:.1f}]"
+    pairs = {pair.first: pair for pair in found}
     if best.name == reference:
-        closest = next((pair for run in ranked for pair in found if pair.first == run.name), None)
-        if closest is None:
-            return f"{text}."
-        return f"{text}. The next, {closest.first}, against it: {_difference(closest.average)}. {_by_task(closest)}"
-    lead = next((pair for pair in found if pair.first == best.name), None)
-    return f"{text}." if lead is None else f"{text}: {_difference(lead.average)} against {reference}. {_by_task(lead)}"
+        pair = next((pairs[run.name] for run in ranked if run.name in pairs), None)
+        between = f". The next, {pair.first}, against it" if pair else ""
+    else:
+        pair = pairs.get(best.name)
+        between = f". Against {reference}" if pair else ""
+    return f"{text}{between}: {_difference(pair.average)}. {_by_task(pair)}" if pair else f"{text}."
 
 
 def _by_task(pair: Comparison) -> str:
@@ -102,17 +109,26 @@ def gain_text(gain: Gain) -> str:
     return _minus(f"{gain.value:+.1f} % [{gain.ci_low:+.1f}, {gain.ci_high:+.1f}]")
 
 
-def _compared(first: Standing, second: Standing) -> Comparison:
+def _compared(first: Standing, second: Standing, mirror: Comparison | None = None) -> Comparison:
+    """First against second. `mirror` is second against first, where that is known: differences are the same
+    but for their sign."""
     assert first.recomputed is not None
     assert second.recomputed is not None
-    lines = compare(first.recomputed, second.recomputed)
+    lines = (
+        [
+            replace(line, value=-line.value, ci_low=-line.ci_high, ci_high=-line.ci_low)
+            for line in mirror.lines
+        ]
+        if mirror
+        else compare(first.recomputed, second.recomputed)
+    )
     assert lines[-1].task == AVERAGE
     return Comparison(first.name, second.name, lines, gains(first.recomputed, second.recomputed))
 
 
 def _difference(line: Difference) -> str:
-    holm = f", Holm {line.p_holm:.3g}" if line.p_holm is not None else ""
-    return _minus(f"{line.value:+.1f} [{line.ci_low:+.1f}, {line.ci_high:+.1f}] (p {line.p:.3g}{holm})")
+    holm = f", Holm {line.p_holm:.2g}" if line.p_holm is not None else ""
+    return _minus(f"{line.value:+.1f} [{line.ci_low:+.1f}, {line.ci_high:+.1f}] (p {line.p:.2g}{holm})")
 
 
 def _minus(text: str) -> str:

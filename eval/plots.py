@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.board import Section
-from eval.pairs import Comparison
 from eval.compare import Difference
+from eval.pairs import Comparison
 from eval.standing import Cell, Interval, Standing
 
 WIDTH, HEIGHT = 300, 110  # of the box that loss curves are drawn in

@@ -1,7 +1,8 @@
-"""A run as the leaderboard sees it: its scores, its settings and, where the test set is at hand, its answers."""
+"""A run as the leaderboard sees it: scores, settings and, where the test set is at hand, answers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,7 +44,8 @@ class Cell(Interval):
 @dataclass(frozen=True)
 class Standing:
     """A run in the ranking. `rows` are the lines of its `predictions.jsonl`, `answers` what they say (None
-    without the mixture); `settings` is its `run.yaml`, empty where it was not trained or the file is gone."""
+    without the mixture); `settings` is its `run.yaml`, empty where it was not trained or the file is gone;
+    `stale` says that its predictions do not give its scores."""
 
     name: str
     folder: Path
@@ -54,6 +56,7 @@ class Standing:
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     answers: Sequence[Answer] | None = field(default=None, repr=False)
     recomputed: Scores | None = field(default=None, repr=False)
+    stale: bool = False
 
     def answers_of(self, task: str) -> list[Answer]:
         return [answer for answer in self.answers or () if answer.entry.task == task]
@@ -97,11 +100,16 @@ def read_standing(name: str, folder: Path) -> Standing:
 
 
 def with_answers(run: Standing, pairs: Sequence[tuple[Image, Entry]], resamples: int) -> Standing:
-    """The run with its predictions and, where the test entries are at hand, its answers and resamples."""
+    """The run with its predictions and, where the test entries are at hand, its answers and resamples. A run
+    whose predictions do not give its scores stays without."""
     path = run.folder / "predictions.jsonl"
     rows = read_own(path) if path.exists() else {}
     answers = answers_from_rows(pairs, rows) if pairs and rows else None
-    recomputed = score(answers, resamples=resamples) if answers else None
+    if not answers:
+        return run
+    recomputed = score(answers, resamples=resamples)
+    if not math.isclose(recomputed.average.value, run.average.value, abs_tol=1e-3):
+        return replace(run, stale=True)
     return replace(run, rows=rows, answers=answers, recomputed=recomputed)
 
 

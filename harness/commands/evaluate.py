@@ -80,14 +80,17 @@ def leaderboard(
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Where page and tables go.")] = Path(
         "leaderboard"
     ),
+    reference: Annotated[
+        str | None, typer.Option(help="The run that others are compared with (default: the first).")
+    ] = None,
 ) -> None:
-    """Compare scored runs: a table, leaderboard.md, leaderboard.json and index.html."""
+    """Compare scored runs: a table, index.html, leaderboard.md, leaderboard.csv and leaderboard.json."""
     from eval import leaderboard as board
     from eval import terminal
 
     console = Console()
-    for section in board.build(runs, output_dir):
+    for section in board.build(runs, output_dir, reference=reference):
         console.print(terminal.board_table(section))
-        for line in section.verdicts:
+        for line in section.verdicts or [section.summary]:
             console.print(line, markup=False)
     console.print(f"written: {output_dir / 'index.html'}", markup=False)

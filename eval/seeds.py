@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from eval.compare import replicates
+from eval.scores import Scores
 from eval.standing import Standing
 
 # Settings in which runs may differ and still be the same experiment: the seed, and names and places.
@@ -16,16 +18,19 @@ DEFAULT_SEED = 42  # of TrainingArguments: what a run.yaml without the key was t
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, standard deviation (n - 1 in the denominator), minimum and maximum over seeds."""
+    """One score over seeds: mean, standard deviation (n - 1 in the denominator), minimum, maximum, and the
+    95 % interval for other patients and other seeds (None without the test set)."""
 
     mean: float
     sd: float
     low: float
     high: float
+    ci_low: float | None
+    ci_high: float | None
 
 
 @dataclass(frozen=True)
-class Replicates:
+class SeedGroup:
     """One experiment under several seeds. `names` and `seeds` go together; `left_out` are runs that repeat a
     seed."""
 
@@ -46,7 +51,7 @@ def seed_of(run: Standing) -> int | None:
     return seed if isinstance(seed, int) else None
 
 
-def replicates(runs: Sequence[Standing]) -> list[Replicates]:
+def seed_groups(runs: Sequence[Standing]) -> list[SeedGroup]:
     """Groups of at least two seeds, in the order of their first runs. A seed counts once: a second run with
     it says nothing about the spread over seeds."""
     groups: dict[str, list[tuple[int, Standing]]] = {}
@@ -69,18 +74,29 @@ def _experiment(run: Standing) -> str:
     return json.dumps([run.recipe, run.model, settings], sort_keys=True, default=str)
 
 
-def _group(by_seed: Mapping[int, Standing], left_out: Sequence[str]) -> Replicates:
+def _group(by_seed: Mapping[int, Standing], left_out: Sequence[str]) -> SeedGroup:
     runs = list(by_seed.values())
-    return Replicates(
+    scores = [run.recomputed for run in runs if run.recomputed]
+    known = len(scores) == len(runs)
+    return SeedGroup(
         recipe=runs[0].recipe,
         model=runs[0].model,
         names=[run.name for run in runs],
         seeds=list(by_seed),
         left_out=left_out,
-        average=_spread([run.average.value for run in runs]),
-        tasks={task: _spread([run.cells[task].value for run in runs]) for task in runs[0].cells},
+        average=_spread([run.average.value for run in runs], scores if known else []),
+        tasks={
+            task: _spread([run.cells[task].value for run in runs], scores if known else [], task)
+            for task in runs[0].cells
+        },
     )
 
 
-def _spread(values: Sequence[float]) -> Spread:
-    return Spread(statistics.fmean(values), statistics.stdev(values), min(values), max(values))
+def _spread(values: Sequence[float], scores: Sequence[Scores], task: str | None = None) -> Spread:
+    """Of the average, or of a task."""
+    low = high = None
+    if scores:
+        samples = [one.tasks[task].samples if task else one.samples for one in scores]
+        found = replicates(values, samples, scores[0].patients)
+        low, high = found.ci_low, found.ci_high
+    return Spread(statistics.fmean(values), statistics.stdev(values), min(values), max(values), low, high)
