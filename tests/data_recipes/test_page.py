@@ -1,5 +1,9 @@
 """Pages are self-contained, and nothing in data becomes markup."""
 
+import base64
+import hashlib
+import io
+import re
 from html.parser import HTMLParser
 
 import jinja2
@@ -19,6 +23,7 @@ HOSTILE = (
     "{{ 7 * 7 }}{% raw %}",
     "&lt;b&gt;",
 )
+SCRIPT = "const a = '<b>' && 1;\n"
 
 
 class Tags(HTMLParser):
@@ -39,7 +44,9 @@ class Tags(HTMLParser):
 @pytest.fixture
 def template(tmp_path, monkeypatch):
     """A template of its own, beside the real base."""
-    (tmp_path / "base.html").write_text((page.TEMPLATES / "base.html").read_text())
+    for name in ("base.html", "base.css"):
+        (tmp_path / name).write_text((page.TEMPLATES / name).read_text())
+    (tmp_path / "test.js").write_text(SCRIPT)
     (tmp_path / "test.html").write_text(
         '{% extends "base.html" %}{% block content %}<p title="{{ text }}">{{ text }}</p>'
         '{% if picture %}<img src="{{ picture | embedded }}">{% endif %}{% endblock %}'
@@ -72,10 +79,25 @@ def test_nothing_is_fetched_and_no_script_runs(template):
     policies = [
         attrs["content"] for tag, attrs in Tags(text).found if "Content-Security-Policy" in attrs.values()
     ]
-    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    style = re.search("<style>(.*)</style>", text, re.DOTALL)[1]
+    assert policies == [
+        f"default-src 'none'; img-src data:; style-src {digest(style)}; base-uri 'none'; form-action 'none'"
+    ]
+    assert "<script" not in text
     assert "http:" not in text
     assert "https:" not in text
     assert "url(" not in text
+
+
+def test_our_own_script_is_known_by_its_hash_and_stays_as_it_is(template):
+    text = render(template, script="test.js", title="t", text="t", picture=None)
+    assert f"<script>{SCRIPT}</script>" in text
+    (policy,) = [attrs["content"] for _, attrs in Tags(text).found if "http-equiv" in attrs]
+    assert f"; script-src {digest(SCRIPT)}; " in policy
+
+
+def digest(text):
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 @pytest.mark.parametrize(
@@ -90,13 +112,13 @@ def test_pictures_must_be_embedded(template, uri):
             render(template, title="t", text="t", picture=uri)
 
 
-def test_pictures_are_png_and_not_too_large():
+def test_pictures_are_png_or_jpeg_and_not_too_large():
     uri = image_uri(PIL.Image.new("L", (1000, 500)), longest=100)
     assert uri.startswith("data:image/png;base64,")
-    import base64
-    import io
-
     assert PIL.Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).size == (100, 50)
+    jpeg = image_uri(PIL.Image.new("L", (90, 60)), quality=80)
+    assert PIL.Image.open(io.BytesIO(base64.b64decode(jpeg.split(",")[1]))).size == (90, 60)
+    assert jpeg.startswith("data:image/jpeg;base64,")
     with pytest.raises(ValueError, match="text/html"):
         data_uri(b"", "text/html")
 

@@ -1,56 +1,22 @@
-"""From run folders to the page, without a model; and `imax eval` on predictions from elsewhere."""
+"""From run folders to the board, without a model; and `imax eval` on predictions from elsewhere."""
 
 import json
 import shutil
-from html.parser import HTMLParser
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import yaml
+from transformers import TrainingArguments
 
 from data_recipes.errors import UserError
-from data_recipes.store import read_mixture
 from data_recipes.tasks import TASKS
-from eval import evaluation, leaderboard
+from eval import evaluation, leaderboard, pairs
 from eval.board import sections
-from eval.predictions import CanonicalBoxes, prediction
+from eval.compare import compare, gains
+from eval.seeds import DEFAULT_SEED
 from tests.eval.factories import make_mixture
-
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> javascript:alert(1) | `x` $a_1$"
-
-
-def make_run(folder, mixture, *, recipe, share, hostile=False):
-    """A run folder with a predictions file in which a share of the answers is right."""
-    folder.mkdir(parents=True)
-    content = read_mixture(mixture)
-    settings = {
-        "recipe": recipe,
-        "model": "tiny",
-        "mixture": str(mixture),
-        "mixture_hash": content.meta["mixture_hash"],
-    }
-    (folder / "run.yaml").write_text(yaml.safe_dump(settings))
-    (folder / "train.jsonl").write_text(
-        '{"step": 1, "loss": 2.0, "loss_vqa": 1.0}\n{"step": 2, "loss": 1.0}\n{"ste'
-    )
-    rng = np.random.default_rng(0)
-    wrong = HOSTILE if hostile else "?"
-    with (folder / "made.jsonl").open("w") as file:
-        for image, entry in content.of_split("test"):
-            target = prediction(entry, image, "", CanonicalBoxes())["target"]
-            output = target if rng.random() < share else wrong
-            file.write(json.dumps({"entry_id": entry.entry_id, "output": output}) + "\n")
-    return folder
-
-
-def score_run(folder, **kwargs):
-    file = folder / "made.jsonl"
-    options = {
-        key: kwargs.pop(key) for key in ("mixture", "output_dir", "split", "limit", "base") if key in kwargs
-    }
-    plan = evaluation.prepare(str(folder), predictions=file, notation="canonical", progress=False, **options)
-    content, problems = evaluation.evaluate(plan, predictions=file, resamples=200, **kwargs)
-    return plan.out, content, problems
+from tests.eval.run_folders import change_scores, make_run, score_run
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +25,7 @@ def scored(tmp_path_factory):
     root = tmp_path_factory.mktemp("scored")
     first = make_mixture(root / "m1", name="imax")
     second = make_mixture(root / "m2", name="dmax", train_seed=7)
-    imax = make_run(root / "runs" / "imax", first, recipe="imax", share=0.9, hostile=True)
+    imax = make_run(root / "runs" / "imax", first, recipe="imax", share=0.9)
     dmax = make_run(root / "runs" / "dmax", second, recipe="dmax", share=0.2)
     for folder in (imax, dmax):
         score_run(folder)
@@ -78,11 +44,6 @@ def board(scored):
     """The folder of a leaderboard of both, `dmax` given first."""
     leaderboard.build([scored / "dmax", scored / "imax"], scored.parent / "board")
     return scored.parent / "board"
-
-
-def change_scores(folder, **values):
-    scores = json.loads((folder / "scores.json").read_text())
-    (folder / "scores.json").write_text(json.dumps(scores | values))
 
 
 def test_scores_file_has_its_shape(runs):
@@ -109,22 +70,14 @@ def test_leaderboard_ranks_compares_and_says_how_it_came_out(runs):
     (section,) = sections([runs[1], runs[0]])
     assert [run.name for run in section.standings] == ["imax", "dmax"]
     assert section.reference == "dmax"
-    (comparison,) = section.comparisons
+    (comparison,) = section.comparisons["dmax"]
     assert (comparison.first, comparison.second) == ("imax", "dmax")
     assert comparison.lines[-1].value == pytest.approx(
         section.standings[0].average.value - section.standings[1].average.value, abs=1e-4
     )
     assert section.verdicts[0].startswith("Multi-task average: imax − dmax = +")
     assert section.verdicts[0].endswith("IMAX beat DMAX.")
-    assert len(section.verdicts) == 1 + len(TASKS)
-
-
-def test_markdown_and_json(board):
-    written = json.loads((board / "leaderboard.json").read_text())
-    assert [run["name"] for run in written["sections"][0]["runs"]] == ["imax", "dmax"]
-    text = (board / "leaderboard.md").read_text()
-    assert text.index("| imax |") < text.index("| dmax |")
-    assert "IMAX beat DMAX" in text
+    assert len(section.verdicts) == 2 + len(TASKS)
 
 
 def test_verdict_is_honest_the_other_way(runs, tmp_path):
@@ -136,35 +89,9 @@ def test_verdict_is_honest_the_other_way(runs, tmp_path):
     change_scores(same, recipe="imax")
     (section,) = sections([runs[0], same])
     assert "no difference shown" in section.verdicts[0]
-
-
-class Page(HTMLParser):
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.tags, self.text = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def test_page_is_self_contained_and_nothing_hostile_becomes_markup(board):
-    text = (board / "index.html").read_text()
-    page = Page(text)
-    assert not {"script", "iframe", "link", "object", "a", "form"} & {tag for tag, _ in page.tags}
-    for _, attrs in page.tags:
-        assert not any(name.startswith("on") for name in attrs)
-        for name in ("src", "href"):
-            assert attrs.get(name, "data:image/").startswith("data:image/")
-    assert "<script>alert(1)</script>" in "".join(page.text)  # shown, as text
-    assert sum(tag == "image" for tag, _ in page.tags) >= 2 * len(TASKS)
-    assert sum(tag == "img" for tag, _ in page.tags) == 3  # scores, differences, losses
-    colours = {attrs["stroke"] for tag, attrs in page.tags if tag == "rect"}
-    assert {"#22c55e", "#38bdf8", "#ea580c"} <= colours  # true, asked about, predicted
-    assert len(text) < 2_000_000
+    change_scores(runs[1], recipe="imax")
+    (section,) = sections([*runs, same])
+    assert not section.verdicts  # two of imax: neither is the answer
 
 
 def test_the_same_files_give_the_same_page(scored, board, tmp_path):
@@ -190,6 +117,104 @@ def test_other_test_sets_are_ranked_apart_with_the_reason(runs, tmp_path):
     text = (tmp_path / "board" / "index.html").read_text()
     assert "ranked apart" in text
     assert "not at hand" in text
+
+
+def test_any_run_can_be_the_reference_and_a_wrong_name_is_told(runs):
+    for given in ("imax", str(runs[0])):
+        (section,) = sections([runs[1], runs[0]], reference=given)
+        assert section.reference == "imax"
+        (pair,) = section.comparisons["imax"]
+        assert pair.first == "dmax"
+    with pytest.raises(UserError, match="unknown reference 'imxa': did you mean 'imax'"):
+        sections([*runs], reference="imxa")
+
+
+def test_all_pairs_are_compared_of_few_runs_and_one_reference_of_many(runs, monkeypatch):
+    (section,) = sections([*runs])
+    (there,), (back,) = section.comparisons["imax"], section.comparisons["dmax"]
+    for one, other in zip(there.lines, back.lines, strict=True):
+        assert (one.task, one.p, one.p_holm) == (other.task, other.p, other.p_holm)
+        assert (one.value, one.ci_low, one.ci_high) == (-other.value, -other.ci_high, -other.ci_low)
+    # The second direction is mirrored, not computed: it must be what computing gives.
+    found = {run.name: run.recomputed for run in section.standings}
+    for line, expected in zip(back.lines, compare(found["imax"], found["dmax"]), strict=True):
+        assert asdict(line) == pytest.approx(asdict(expected))
+    assert str(back.gains) == str(gains(found["imax"], found["dmax"]))  # NaN is not equal to itself
+    monkeypatch.setattr(pairs, "FEW", 1)
+    (section,) = sections([*runs], reference="dmax")
+    assert list(section.comparisons) == ["dmax"]
+
+
+def test_a_run_without_predictions_stays_in_the_ranking(runs):
+    (runs[0] / "predictions.jsonl").unlink()
+    (section,) = sections([*runs])
+    assert [run.name for run in section.standings] == ["imax", "dmax"]
+    assert not section.comparisons
+    assert section.summary.startswith("imax has the highest average")
+
+
+def test_predictions_that_do_not_give_the_scores_are_told_and_not_compared(runs):
+    text = (runs[1] / "predictions.jsonl").read_text()
+    (runs[0] / "predictions.jsonl").write_text(text)
+    (section,) = sections([*runs])
+    assert "imax: its predictions.jsonl no longer gives its scores" in section.notes[0]
+    assert not section.comparisons
+
+
+def test_scores_that_name_no_test_set_are_refused(runs):
+    change_scores(runs[0], test_hash=None, mixture_hash=None)
+    with pytest.raises(UserError, match="names no test set"):
+        sections([*runs])
+
+
+@pytest.fixture
+def seeds(scored, tmp_path):
+    """Three seeds of one experiment, a rerun of one of them, and another experiment."""
+    found = []
+    for name, seed, rate in (
+        ("a", 1, 0.1),
+        ("b", 2, 0.1),
+        ("c", 3, 0.1),
+        ("again", 3, 0.1),
+        ("other", 4, 0.2),
+    ):
+        settings = {"seed": seed, "learning_rate": rate}
+        mixture = scored.parent / "m1"
+        folder = make_run(tmp_path / "seeds" / name, mixture, recipe="imax", share=0.5, luck=seed, **settings)
+        score_run(folder)
+        found.append(folder)
+    return found
+
+
+def test_seeds_of_one_experiment_are_one_line_and_runs_stay(seeds):
+    (section,) = sections(seeds)
+    assert len(section.standings) == 5
+    (group,) = section.seed_groups
+    assert group.names == ["a", "b", "c"]
+    assert group.seeds == [1, 2, 3]
+    assert group.left_out == ["again"]
+    values = [json.loads((f / "scores.json").read_text())["multi_task_average"]["value"] for f in seeds[:3]]
+    assert group.average.mean == pytest.approx(np.mean(values))
+    assert group.average.sd == pytest.approx(np.std(values, ddof=1))
+    assert (group.average.low, group.average.high) == (min(values), max(values))
+    assert group.average.ci_low < group.average.low
+    assert group.tasks.keys() == set(TASKS)
+
+
+def test_a_run_yaml_without_seed_was_trained_with_the_default_of_the_trainer(seeds):
+    assert TrainingArguments(output_dir="x").seed == DEFAULT_SEED
+    settings = yaml.safe_load((seeds[0] / "run.yaml").read_text())
+    del settings["seed"]
+    (seeds[0] / "run.yaml").write_text(yaml.safe_dump(settings))
+    (section,) = sections(seeds[:2])
+    assert section.seed_groups[0].seeds == [DEFAULT_SEED, 2]
+
+
+def test_models_as_they_came_are_no_replicates(seeds):
+    for folder in seeds:
+        change_scores(folder, adapter=False)
+    (section,) = sections(seeds)
+    assert not section.seed_groups
 
 
 def test_results_of_something_else_do_not_overwrite_the_runs_own(runs, tmp_path):
