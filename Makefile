@@ -19,7 +19,7 @@ help:
 	touch $@
 
 .venv/.slow: .venv/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ct,engines]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ct,engines,browser]'
 	touch $@
 
 demo: .venv/.base

@@ -97,9 +97,11 @@ def _by_task(pair: Comparison) -> str:
     better = [line.task for line in pair.lines[:-1] if shown(line) and line.value > 0]
     worse = [line.task for line in pair.lines[:-1] if shown(line) and line.value < 0]
     even = [line.task for line in pair.lines[:-1] if not shown(line)]
+    if not better and not worse:
+        return "No difference is shown on any task."
     named = (("better on", better), ("worse on", worse), ("no difference shown on", even))
     text = "; ".join(f"{words} {', '.join(tasks)}" for words, tasks in named if tasks)
-    return f"{pair.first} is {text}."
+    return f"{pair.first}: {text}."
 
 
 def gain_text(gain: Gain) -> str:
