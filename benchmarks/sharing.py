@@ -4,9 +4,9 @@ transformers.Trainer and TRL's SFTTrainer, on the same model, the same entries a
     python -m benchmarks.sharing [--runs 5] [--images 4] [--curve docs/sharing.png]
 
 Two models: LLaVA's shape at 336 pixels (576 image tokens) with few and narrow layers and random weights, and
-the default `tiny` (64 image tokens). A run is two optimizer steps over the same phantom IMAX images with all
-their entries; learning rate 0, so that every run does the same work and every loss can be compared. The peers
-get their entries encoded beforehand. `--curve` also draws the cost of 1 to 16 entries an image.
+the default `tiny` (64 image tokens). A run is a few optimizer steps over the same phantom IMAX images with
+all their entries; learning rate 0, so that every run does the same work and every loss can be compared. The
+peers get their entries encoded beforehand. `--curve` also draws the cost of 1 to 16 entries an image.
 
 Needs TRL: pip install -e '.[benchmarks]'.
 """
@@ -41,8 +41,9 @@ from harness.trainer import HarnessTrainer
 from model_adapters.adapter import Adapter
 from model_adapters.registry import load_adapter
 
-STEPS = 2
-SHAPES = ("llava_576", "tiny_64")
+# Optimizer steps of a run, so many that what a run costs once hardly counts.
+STEPS = {"llava_576": 4, "tiny_64": 16}
+SHAPES = tuple(STEPS)
 CONTENDERS = ("shared", "unshared", "transformers", "trl")
 PEERS = ("transformers", "trl")
 
@@ -71,12 +72,14 @@ def shape(name: str, folder: Path) -> Adapter:
 class Bench:
     """All entries of `images` neighbouring images, and the trainers that train on them."""
 
-    def __init__(self, adapter: Adapter, mixture: Mixture, folder: Path, images: int, work: Path) -> None:
+    def __init__(
+        self, adapter: Adapter, mixture: Mixture, folder: Path, *, images: int, steps: int, work: Path
+    ) -> None:
         kept = typical(mixture, images)
         ids = {image.image_id for image in kept}
         entries = tuple(entry for entry in mixture.entries if entry.image_id in ids)
         small = Mixture(kept, entries, mixture.meta)
-        self.adapter, self._work = adapter, work
+        self.adapter, self._steps, self._work = adapter, steps, work
         cache = Images(folder, adapter, megabytes=512)
         self.samples = Samples(small, "train", cache, adapter, batching="image")
         every = [entry for index in range(len(self.samples)) for entry in self.samples[index]]
@@ -93,7 +96,7 @@ class Bench:
         """One that takes all entries in each step."""
         common: dict[str, Any] = {
             "output_dir": str(self._work / contender),
-            "max_steps": STEPS,
+            "max_steps": self._steps,
             "learning_rate": 0.0,
             "logging_steps": 1,
             "save_strategy": "no",
@@ -243,7 +246,9 @@ def main() -> None:
     facts: dict[str, Any] = {"images": asked.images}
     with tempfile.TemporaryDirectory() as scratch:
         for name in SHAPES:
-            bench = Bench(shape(name, Path(scratch) / name), mixture, folder, asked.images, Path(scratch))
+            adapter = shape(name, Path(scratch) / name)
+            sizes: Any = {"images": asked.images, "steps": STEPS[name], "work": Path(scratch)}
+            bench = Bench(adapter, mixture, folder, **sizes)
             if asked.peak:
                 if asked.peak[0] == name:
                     measure_peak(bench, asked.peak[1])
@@ -268,7 +273,7 @@ def compare(bench: Bench, name: str, runs: int, facts: dict[str, Any]) -> dict[s
     if max(losses.values()) - min(losses.values()) > 1e-4:
         raise SystemExit(f"the contenders do not have the same loss: {losses}")
     spent = alternate(works, runs)
-    entries = STEPS * len(bench.entries)
+    entries = STEPS[name] * len(bench.entries)
     print(f"\n{name}: {len(bench.entries)} entries of {len(bench.samples)} images a step, loss {losses}")
     show(spent, dict.fromkeys(CONTENDERS, entries), "entries")
     rate = {contender: 1 / statistics.median(one.wall) for contender, one in spent.items()}

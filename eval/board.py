@@ -11,9 +11,10 @@ from data_recipes.errors import UserError
 from data_recipes.records import Entry, Image
 from data_recipes.store import read_mixture
 from eval.answers import Answer
+from eval.compare import AVERAGE, Difference, compare
 from eval.predictions import answers_from_rows, read_own
 from eval.runs import read_json
-from eval.scores import AVERAGE, Difference, Scores, compare, held_out_hash, score, spread
+from eval.scores import Scores, held_out_hash, score, spread
 from eval.stats import RESAMPLES
 
 COLOURS = ("#ea580c", "#2563eb", "#9333ea", "#0891b2", "#be123c", "#a16207")

@@ -263,7 +263,7 @@ def _content(
         "problems": dict(problems.counts),
         "interval": {
             "level": 0.95,
-            "method": "percentile bootstrap over patients",
+            "method": "expanded percentile bootstrap over patients",
             "resamples": resamples,
             "seed": SEED,
         },

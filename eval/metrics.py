@@ -26,6 +26,18 @@ def _every(answer: Answer) -> bool:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What one number cannot say, such as a confusion matrix: values (rows, columns), None where there is
+    nothing to judge."""
+
+    row_title: str
+    column_title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float | None]]
+
+
+@dataclass(frozen=True)
 class Metric:
     """One metric of one task.
 
@@ -74,6 +86,11 @@ def mean(
     return Metric(name, rows, finish, unit, higher_is_better, where)
 
 
+def parse_rate() -> Metric:
+    """Share of the outputs that could be read as an answer."""
+    return mean("parse_rate", lambda answer: 100.0 * (answer.predicted is not None))
+
+
 def exact(answer: Answer) -> float:
     """100 when prediction and truth are equal, else 0."""
     return 100.0 * (answer.predicted is not None and answer.predicted == answer.truth)
@@ -90,6 +107,16 @@ def rouge_l(truth: str, predicted: str | None) -> float:
 
 def token_f1(truth: str, predicted: str | None) -> float:
     """F1 over the multisets of white-space tokens, as in SQuAD, 0..100."""
-    expected, found = truth.split(), (predicted or "").split()
-    shared = (Counter(expected) & Counter(found)).total()
-    return 200.0 * shared / (len(expected) + len(found)) if shared else 0.0
+    shared = shared_tokens(truth, predicted)
+    return 200.0 * shared / (len(truth.split()) + len((predicted or "").split())) if shared else 0.0
+
+
+def token_recall(truth: str, predicted: str | None) -> float:
+    """Share of the truth's white-space tokens (a multiset) that the prediction holds, 0..100: the usual score
+    of open questions, as in LLaVA-Med (arXiv 2306.00890). A long prediction costs nothing."""
+    return 100.0 * shared_tokens(truth, predicted) / len(truth.split()) if truth.split() else 0.0
+
+
+def shared_tokens(truth: str, predicted: str | None) -> int:
+    """Size of the intersection of two multisets of white-space tokens."""
+    return (Counter(truth.split()) & Counter((predicted or "").split())).total()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from data_recipes.page import data_uri
 from eval.board import Comparison, Interval, Section, Standing
-from eval.scores import AVERAGE
+from eval.compare import AVERAGE
 
 _STYLE = {
     "font.family": "sans-serif",

@@ -1,12 +1,12 @@
-"""Scores of one set of answers: every metric with its interval, the multi-task average, differences of two
-runs."""
+"""Scores of one set of answers: every metric with its interval, tables, the multi-task average."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,9 @@ import numpy as np
 from data_recipes.records import Entry, Image
 from data_recipes.tasks import TASKS
 from eval.answers import Answer
-from eval.metrics import FloatArray
-from eval.stats import RESAMPLES, SEED, holm, interval, p_value, patient_sums, resampled_sums
-from eval.tasks import metrics
-
-AVERAGE = "multi_task_average"
+from eval.metrics import FloatArray, Metric, Table
+from eval.stats import RESAMPLES, SEED, interval, patient_sums, resampled_sums
+from eval.tasks import metrics, tables
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,26 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TaskScore:
-    """The metrics of one task, the headline first. `samples` (resamples,) are the headline's resampled
-    values."""
+    """The metrics of one task, the headline first. Of the headline also: `samples` (resamples,), its
+    resampled values, and `sums` (patients, k), which `metric` finishes."""
 
-    headline: str
+    metric: Metric
     estimates: Mapping[str, Estimate]
     samples: FloatArray
+    sums: FloatArray
     n: int
     unparsed: int
     not_computed: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        return self.metric.name
+
+    @property
+    def value(self) -> float:
+        """Of the headline."""
+        return self.estimates[self.headline].value
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -62,6 +71,7 @@ class TaskScore:
             "unparsed": self.unparsed,
             "n": self.n,
             "not_computed": dict(self.not_computed),
+            "tables": {name: asdict(table) for name, table in self.tables.items()},
         }
 
 
@@ -95,9 +105,9 @@ def score(answers: Sequence[Answer], *, resamples: int = RESAMPLES, seed: int = 
     for task, plan in plans.items():
         tasks[task] = plan.finish(drawn[:, start : start + plan.width])
         start += plan.width
-    headlines = [scored.estimates[scored.headline].value for scored in tasks.values()]
+    headlines = [scored.value for scored in tasks.values()]
     samples = np.mean([scored.samples for scored in tasks.values()], axis=0)
-    average = Estimate(float(np.mean(headlines)), *interval(samples), len(tasks))
+    average = Estimate(float(np.mean(headlines)), *interval(samples, len(patients)), len(tasks))
     return Scores(tasks, average, samples, len(patients), held_out_hash(answer.entry for answer in answers))
 
 
@@ -107,6 +117,7 @@ class _TaskPlan:
     def __init__(self, task: str, answers: Sequence[Answer], index: Mapping[str, int]) -> None:
         self.n = len(answers)
         self.unparsed = sum(answer.predicted is None for answer in answers)
+        self.tables = tables(task, answers)
         self.metrics, self.counts, self.sums = [], [], []
         self.not_computed: dict[str, str] = {}
         for metric in metrics(task, answers):
@@ -122,54 +133,24 @@ class _TaskPlan:
 
     def finish(self, drawn: FloatArray) -> TaskScore:
         """The task's score from resampled sums (resamples, width)."""
-        estimates, headline, start = {}, np.empty(0), 0
+        estimates: dict[str, Estimate] = {}
+        headline, start = np.empty(0), 0
         for metric, n, sums in zip(self.metrics, self.counts, self.sums, strict=True):
             samples = metric.finish(drawn[:, start : start + sums.shape[1]])
             start += sums.shape[1]
             value = float(metric.finish(sums.sum(axis=0)))
-            estimates[metric.name] = Estimate(
-                value, *interval(samples), n, metric.unit, metric.higher_is_better
-            )
-            if len(estimates) == 1:
+            if metric is self.metrics[0]:
                 headline = samples
-        first = self.metrics[0].name
-        return TaskScore(first, estimates, headline, self.n, self.unparsed, self.not_computed)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """First run minus second on one task's headline, or on the multi-task average (never Holm-adjusted)."""
-
-    task: str
-    value: float
-    ci_low: float
-    ci_high: float
-    p: float
-    p_holm: float | None
-
-
-def compare(first: Scores, second: Scores) -> list[Difference]:
-    """Paired differences of two runs on the same entries: a line a task, Holm-adjusted over tasks, then the
-    average.
-
-    Raises:
-        ValueError: the runs were not scored on the same test set with the same number of resamples.
-    """
-    if first.test_hash != second.test_hash:
-        raise ValueError("runs on different test sets can't be compared")
-    if first.samples.shape != second.samples.shape:
-        raise ValueError("runs scored with different numbers of resamples can't be paired")
-    found = []
-    for task, mine in first.tasks.items():
-        theirs = second.tasks[task]
-        samples = mine.samples - theirs.samples
-        value = mine.estimates[mine.headline].value - theirs.estimates[theirs.headline].value
-        found.append((task, value, *interval(samples), p_value(samples)))
-    adjusted = holm([line[-1] for line in found])
-    lines = [Difference(*line, p_holm=p) for line, p in zip(found, adjusted, strict=True)]
-    samples = first.samples - second.samples
-    value = first.average.value - second.average.value
-    return [*lines, Difference(AVERAGE, value, *interval(samples), p_value(samples), None)]
+            if not math.isfinite(value):
+                self.not_computed[metric.name] = "not defined on these answers"
+                continue
+            estimates[metric.name] = Estimate(
+                value, *interval(samples, len(sums)), n, metric.unit, metric.higher_is_better
+            )
+        first = self.metrics[0]
+        return TaskScore(
+            first, estimates, headline, self.sums[0], self.n, self.unparsed, self.not_computed, self.tables
+        )
 
 
 def held_out_hash(entries: Iterable[Entry]) -> str:

@@ -1,4 +1,5 @@
-"""Findings: micro-F1, macro-F1 over the labels that occur in the truth, and exact match of the whole set."""
+"""Findings: micro-F1, macro-F1 over the labels that occur in the truth, mean F1 of the images, and exact
+match of the whole set; and a table of findings."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from eval.answers import Answer
-from eval.metrics import FloatArray, Metric, exact, mean, ratio
+from eval.metrics import FloatArray, Metric, Table, exact, mean, parse_rate, ratio
 
 
 def counts(labels: Sequence[str], answers: Sequence[Answer]) -> FloatArray:
@@ -47,10 +48,38 @@ def macro_f1(sums: FloatArray) -> FloatArray:
     return 100.0 * ratio(np.nansum(f1, axis=-1), np.isfinite(f1).sum(axis=-1).astype(np.float64))
 
 
+def sample_f1(answer: Answer) -> float:
+    """F1 of one image's labels, 0..100; 100 where there are none in truth and prediction."""
+    if answer.predicted is None:
+        return 0.0
+    size = len(answer.truth) + len(answer.predicted)
+    return 200.0 * len(answer.truth & answer.predicted) / size if size else 100.0
+
+
+def _labels(answers: Sequence[Answer]) -> list[str]:
+    return sorted(frozenset().union(*(answer.truth for answer in answers)))
+
+
 def metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
-    labels = sorted(frozenset().union(*(answer.truth for answer in answers)))
+    labels = _labels(answers)
     rows = partial(counts, labels)
-    found = [Metric("micro_f1", rows, micro_f1), mean("exact_match", exact)]
+    found = [Metric("micro_f1", rows, micro_f1)]
     if labels:
         found.append(Metric("macro_f1", rows, macro_f1))
-    return tuple(found)
+    return (*found, mean("sample_f1", sample_f1), mean("exact_match", exact), parse_rate())
+
+
+def tables(answers: Sequence[Answer]) -> dict[str, Table]:
+    """Precision, recall and F1 in percent of each finding; in how many images it is true, and predicted."""
+    labels = _labels(answers)
+    hits, extra, missed = counts(labels, answers).sum(axis=0).reshape(3, -1)
+    values = np.stack([
+        100 * ratio(hits, hits + extra),
+        100 * ratio(hits, hits + missed),
+        100 * ratio(2 * hits, 2 * hits + extra + missed),
+        hits + missed,
+        hits + extra,
+    ], axis=1)  # fmt: skip
+    rows = [[None if np.isnan(value) else float(value) for value in row] for row in values]
+    columns = ["precision", "recall", "F1", "true", "predicted"]
+    return {"per_finding": Table("finding", "", [*labels, "not in any truth, or unread"], columns, rows)}

@@ -1,4 +1,4 @@
-"""Referring expression comprehension: share of boxes found with IoU >= 0.5, and mean IoU.
+"""Referring expression comprehension: share of boxes found with IoU >= 0.5 and 0.75, and mean IoU.
 
 One box: found or not. Several: predicted and true boxes are matched one to one (Hungarian), and the matches
 are divided by the larger of the two counts, so that both a missed and a superfluous box cost.
@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from data_recipes.records import Box
 from eval.answers import Answer
-from eval.metrics import Metric, mean
+from eval.metrics import Metric, mean, parse_rate
 
 
 def matched(predicted: Sequence[Box] | None, truth: Sequence[Box], threshold: float | None = None) -> float:
@@ -31,5 +31,7 @@ def matched(predicted: Sequence[Box] | None, truth: Sequence[Box], threshold: fl
 def metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
     return (
         mean("acc_at_0.5", lambda answer: 100 * matched(answer.predicted, answer.truth, 0.5)),
+        mean("acc_at_0.75", lambda answer: 100 * matched(answer.predicted, answer.truth, 0.75)),
         mean("mean_iou", lambda answer: 100 * matched(answer.predicted, answer.truth)),
+        parse_rate(),
     )

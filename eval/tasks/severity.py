@@ -1,4 +1,5 @@
-"""Severity: macro-F1, accuracy and quadratic kappa over the edema grades, all from one confusion matrix."""
+"""Severity: macro-F1, accuracy, quadratic kappa and mean absolute error over the edema grades, all from one
+confusion matrix."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from data_recipes.scene import EDEMA_GRADES
 from eval.answers import Answer
-from eval.metrics import FloatArray, Metric, ratio
+from eval.metrics import FloatArray, Metric, Table, parse_rate, ratio
 
 GRADES = len(EDEMA_GRADES)
 UNREAD = GRADES  # a column of its own: never right, never another grade's false positive
@@ -41,15 +42,26 @@ def accuracy(sums: FloatArray) -> FloatArray:
     return 100.0 * ratio(right, sums.sum(axis=-1))
 
 
+def _farthest(matrix: FloatArray) -> FloatArray:
+    """(..., 4, 4): an unread answer as the grade farthest from the truth."""
+    read = matrix[..., :GRADES].copy()
+    for grade in range(GRADES):
+        read[..., grade, GRADES - 1 if grade < GRADES / 2 else 0] += matrix[..., grade, UNREAD]
+    return read
+
+
+_APART = np.abs(np.subtract.outer(np.arange(GRADES), np.arange(GRADES))).astype(np.float64)
+
+
+def ordinal_mae(sums: FloatArray) -> FloatArray:
+    """Mean number of grades between prediction and truth; an unread answer is as far off as it can be."""
+    return ratio((_APART * _farthest(_matrix(sums))).sum(axis=(-2, -1)), sums.sum(axis=-1))
+
+
 def quadratic_kappa(sums: FloatArray) -> FloatArray:
     """Cohen's kappa with quadratic weights, times 100; an unread answer counts as the grade farthest from the
     truth."""
-    matrix = _matrix(sums)
-    read, grades = matrix[..., :GRADES].copy(), np.arange(GRADES)
-    for grade in grades:
-        farthest = GRADES - 1 if grade < GRADES / 2 else 0
-        read[..., grade, farthest] += matrix[..., grade, UNREAD]
-    weights = (grades[:, None] - grades[None, :]) ** 2
+    read, weights = _farthest(_matrix(sums)), _APART**2
     expected = read.sum(axis=-1)[..., :, None] * read.sum(axis=-2)[..., None, :]
     disagreement = ratio(
         (weights * read).sum(axis=(-2, -1)) * read.sum(axis=(-2, -1)),
@@ -65,4 +77,12 @@ def metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
         Metric("macro_f1", confusion, partial(macro_f1, grades)),
         Metric("accuracy", confusion, accuracy),
         Metric("quadratic_kappa", confusion, quadratic_kappa, unit="kappa x 100"),
+        Metric("ordinal_mae", confusion, ordinal_mae, unit="grades", higher_is_better=False),
+        parse_rate(),
     )
+
+
+def tables(answers: Sequence[Answer]) -> dict[str, Table]:
+    matrix = _matrix(confusion(answers).sum(axis=0))
+    grades = [f"grade {grade}" for grade in range(GRADES)]
+    return {"confusion": Table("truth", "prediction", grades, [*grades, "unread"], matrix.tolist())}

@@ -1,5 +1,5 @@
-"""Visual question answering: accuracy by exact match, over all questions, closed (yes, no), open, and by
-kind."""
+"""Visual question answering: accuracy by exact match over all questions, over closed ones (yes, no) and by
+kind of question; for open ones also the share of the truth's words that the answer holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from eval.answers import Answer
-from eval.metrics import Metric, exact, mean
+from eval.metrics import Metric, exact, mean, token_recall
 
 
 def _closed(answer: Answer) -> bool:
@@ -27,6 +27,7 @@ def metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
     return (
         mean("accuracy", exact),
         mean("closed_accuracy", exact, where=_closed),
-        mean("open_accuracy", exact, where=_open),
+        mean("open_exact_match", exact, where=_open),
+        mean("open_token_recall", lambda answer: token_recall(answer.truth, answer.predicted), where=_open),
         *(mean(f"accuracy_{kind}", exact, where=partial(_of_kind, kind)) for kind in kinds if kind),
     )

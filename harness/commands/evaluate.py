@@ -40,7 +40,9 @@ def evaluate(
     ] = True,
     batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Entries generated at a time.")] = 64,
     limit: Annotated[int | None, typer.Option(min=1, help="Score this many images only.")] = None,
-    resamples: Annotated[int, typer.Option(min=100, help="Resamples of the bootstrap over patients.")] = 2000,
+    resamples: Annotated[
+        int, typer.Option(min=100, help="Resamples of the bootstrap over patients.")
+    ] = 10_000,
 ) -> None:
     """Score a run on the seven tasks of the test set: predictions.jsonl and scores.json."""
 

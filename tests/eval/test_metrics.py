@@ -6,15 +6,23 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
-from sklearn.metrics import cohen_kappa_score, f1_score
+from scipy.stats import pearsonr
+from sklearn.metrics import (
+    cohen_kappa_score,
+    confusion_matrix,
+    f1_score,
+    mean_absolute_error,
+    precision_recall_fscore_support,
+    root_mean_squared_error,
+)
 
 from data_recipes.errors import UserError
 from data_recipes.records import Box
 from data_recipes.tasks import TASKS
 from data_recipes.tasks.calculation import Ratio
 from eval.answers import Answer, from_json, to_json
-from eval.metrics import token_f1
-from eval.tasks import metrics
+from eval.metrics import token_f1, token_recall
+from eval.tasks import metrics, tables
 from eval.tasks.rec import matched
 from tests.eval.factories import entry
 
@@ -72,6 +80,49 @@ def test_calculation_by_hand():
     assert found["cpar_mae"] == 1
 
 
+@given(pairs("calculation"))
+@settings(max_examples=40, deadline=None)
+def test_agreement_is_scipys_and_that_of_an_analysis_of_variance(answers):
+    read = [a for a in answers if a.predicted is not None and a.predicted.name == a.truth.name]
+    truth = np.array([a.truth.value for a in read])
+    predicted = np.array([a.predicted.value for a in read])
+    found = values("calculation", read) if read else {}
+    if len(set(truth)) < 2:
+        assert "pearson" not in found
+        return
+    assert found["rmse"] == pytest.approx(root_mean_squared_error(truth, predicted))
+    expected = pearsonr(truth, predicted).statistic if len(set(predicted)) > 1 else 0
+    assert found["pearson"] == pytest.approx(100 * expected, abs=1e-6)
+    assert found["icc"] == pytest.approx(100 * icc_of_a_table(np.stack([predicted, truth], axis=1)), abs=1e-6)
+
+
+def icc_of_a_table(table):
+    """ICC(A,1) of subjects by raters, from the sums of squares of a two-way analysis of variance."""
+    n, k = table.shape
+    grand = table.mean()
+    between = k * sum((row.mean() - grand) ** 2 for row in table) / (n - 1)
+    raters = n * sum((column.mean() - grand) ** 2 for column in table.T) / (k - 1)
+    total = sum((value - grand) ** 2 for value in table.flat)
+    rest = (total - between * (n - 1) - raters * (k - 1)) / ((n - 1) * (k - 1))
+    return (between - rest) / (between + (k - 1) * rest + k * (raters - rest) / n)
+
+
+def test_icc_of_a_published_table():
+    """Shrout and Fleiss 1979, table 2: six subjects, four judges, ICC(2,1) 0.29. This checks the oracle."""
+    judges = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    assert icc_of_a_table(np.array(judges, dtype=float)) == pytest.approx(0.29, abs=0.005)
+
+
+def test_a_constant_prediction_agrees_with_nothing():
+    truths = [Ratio("CTR", value) for value in (0.4, 0.5, 0.6)]
+    found = values("calculation", [answer("calculation", truth, Ratio("CTR", 0.5)) for truth in truths])
+    assert (found["pearson"], found["icc"]) == (0, pytest.approx(0, abs=1e-9))
+    unread = values("calculation", [answer("calculation", truth, None) for truth in truths])
+    assert unread["pearson"] == 0
+    assert unread["icc"] < 0.5 * 100
+    assert (found["parse_rate"], unread["parse_rate"]) == (100, 0)
+
+
 def test_several_boxes_are_matched_by_hand():
     left, right = Box(0, 0, 0.4, 0.4), Box(0.6, 0.6, 1, 1)
     half = Box(0, 0, 0.4, 0.2)  # IoU 0.5 with left
@@ -97,6 +148,12 @@ def test_token_f1_by_hand():
     assert token_f1("mass", None) == token_f1("mass", "nodule") == 0
 
 
+def test_token_recall_by_hand():
+    assert token_recall("left upper zone", "the left zone of the left lung") == pytest.approx(200 / 3)
+    assert token_recall("left left", "left") == 50
+    assert token_recall("left", None) == 0
+
+
 def test_vqa_splits_by_hand():
     found = values(
         "vqa",
@@ -107,7 +164,8 @@ def test_vqa_splits_by_hand():
             answer("vqa", "left", None, kind="side"),
         ],
     )
-    assert found["accuracy"] == found["closed_accuracy"] == found["open_accuracy"] == 50
+    assert found["accuracy"] == found["closed_accuracy"] == found["open_exact_match"] == 50
+    assert found["open_token_recall"] == 50
     assert (found["accuracy_presence"], found["accuracy_count"], found["accuracy_side"]) == (50, 100, 0)
 
 
@@ -142,7 +200,10 @@ def test_severity_is_sklearns(answers):
     expected = f1_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0)
     assert found["macro_f1"] == pytest.approx(100 * expected)
     assert found["accuracy"] == pytest.approx(100 * np.mean(np.equal(truth, predicted)))
+    matrix = confusion_matrix(truth, predicted, labels=range(5))[:4]
+    assert tables("severity", answers)["confusion"].values == matrix.tolist()
     read = [(3 if t < 2 else 0) if p == 4 else p for t, p in zip(truth, predicted, strict=True)]
+    assert found["ordinal_mae"] == pytest.approx(mean_absolute_error(truth, read))
     if len({*truth, *read}) > 1:
         kappa = cohen_kappa_score(truth, read, weights="quadratic", labels=range(4))
         assert found["quadratic_kappa"] == pytest.approx(100 * kappa)
@@ -165,6 +226,16 @@ def test_findings_are_sklearns(answers):
     assert found["micro_f1"] == pytest.approx(100 * f1_score(truth, predicted, average="micro"))
     each = f1_score(truth, predicted, average=None, zero_division=0)
     assert found["macro_f1"] == pytest.approx(100 * each[in_truth].mean())
+    # sklearn counts an image without labels in truth and prediction as 0; it is right.
+    both = np.where((truth.sum(1) + predicted.sum(1)) == 0, 1.0, 0.0)
+    expected = f1_score(truth, predicted, average="samples", zero_division=0) + both.mean()
+    assert found["sample_f1"] == pytest.approx(100 * expected)
+    table = tables("findings", read)["per_finding"]
+    precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, zero_division=0)
+    for label, *row in zip(labels, 100 * precision, 100 * recall, 100 * f1, support, strict=True):
+        if label in table.rows:
+            mine = dict(zip(table.columns, table.values[table.rows.index(label)], strict=True))
+            assert [mine[key] or 0 for key in ("precision", "recall", "F1", "true")] == pytest.approx(row)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -180,12 +251,15 @@ def test_laws_of_all_metrics(task):
                 assert not any(map(metric.where, answers))
                 continue
             best, worst = (100, 0) if metric.higher_is_better else (0, 1)
+            if metric.name == "ordinal_mae":
+                worst = np.mean([max(a.truth, 3 - a.truth) for a in answers])
             bleu_of_short = metric.name == "bleu4" and sum(len(a.truth.split()) for a in answers) < 4 * len(
                 answers
             )
             if not bleu_of_short:
                 assert metric.value(perfect) == pytest.approx(best)
-            if metric.name != "quadratic_kappa":
+            # Agreement beyond chance has no fixed value for answers that are all alike.
+            if not metric.name.endswith(("kappa", "icc")):
                 assert metric.value(unread) == pytest.approx(worst)
             assert metric.value(shuffled) == pytest.approx(metric.value(answers))
             # Additive: any split of the answers gives the same sums.
@@ -194,6 +268,7 @@ def test_laws_of_all_metrics(task):
             np.testing.assert_allclose(sum(parts), metric.rows(counted).sum(axis=0))
             # Vectorised: finishing many sums is finishing each.
             sums = np.stack([metric.rows([a]).sum(axis=0) for a in counted])
+            sums = np.concatenate([sums, [sums.sum(axis=0)]])
             singly = [float(metric.finish(row)) for row in sums]
             np.testing.assert_allclose(metric.finish(sums), singly)
 

@@ -1,4 +1,6 @@
-"""Bootstrap against the analytic answer, pairing, Holm by hand."""
+"""Bootstrap against the analytic answer, exchanged pairs against scipy, Holm by hand."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -6,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from eval.stats import holm, interval, p_value, patient_sums, resampled_sums
+from eval.stats import (
+    bootstrap_p,
+    holm,
+    interval,
+    p_value,
+    patient_sums,
+    resampled_sums,
+    swapped_sums,
+)
 
 
 def test_bootstrap_of_a_mean_matches_the_analytic_interval():
@@ -18,7 +28,7 @@ def test_bootstrap_of_a_mean_matches_the_analytic_interval():
     error = values.std() / np.sqrt(400)
     assert means.mean() == pytest.approx(values.mean(), abs=0.1)
     assert means.std() == pytest.approx(error, rel=0.05)
-    low, high = interval(means)
+    low, high = interval(means, 400)
     assert (low, high) == pytest.approx(scipy_stats.norm.interval(0.95, values.mean(), error), abs=0.15)
 
 
@@ -49,22 +59,52 @@ def test_patient_sums_by_hand():
 
 
 def test_interval_leaves_out_resamples_with_nothing_to_judge():
-    assert interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
+    assert interval(np.array([np.nan, 1.0, 1.0]), 9) == (1.0, 1.0)
 
 
-def test_p_value_by_hand():
-    assert p_value(np.array([1.0] * 99)) == pytest.approx(2 / 100)
-    assert p_value(np.array([1.0] * 95 + [-1.0] * 4)) == pytest.approx(10 / 100)
-    assert p_value(np.zeros(99)) == 1
+def test_few_patients_have_the_interval_of_students_t():
+    """On normal samples as wide as the bootstrap makes them, which divides by n and not by n - 1."""
+    values = np.random.default_rng(3).normal(size=8)
+    spread = values.std() / np.sqrt(8)
+    samples = scipy_stats.norm.ppf((np.arange(200_000) + 0.5) / 200_000, values.mean(), spread)
+    error = values.std(ddof=1) / np.sqrt(8)
+    expected = scipy_stats.t.interval(0.95, 7, values.mean(), error)
+    assert interval(samples, 8) == pytest.approx(expected, abs=1e-3)
 
 
-def test_p_value_is_near_uniform_without_a_difference():
-    rng = np.random.default_rng(2)
-    found = []
-    for trial in range(200):
-        differences = rng.normal(size=80)
-        found.append(p_value(resampled_sums(differences[:, None], resamples=400, seed=trial)[:, 0]))
-    assert 0.01 <= np.mean(np.array(found) < 0.05) <= 0.10
+def test_bootstrap_p_by_hand():
+    assert bootstrap_p(np.array([1.0] * 99)) == pytest.approx(2 / 100)
+    assert bootstrap_p(np.array([1.0] * 95 + [-1.0] * 4)) == pytest.approx(10 / 100)
+    assert bootstrap_p(np.zeros(99)) == 1
+
+
+def test_exchanged_sums_are_those_of_exchanged_patients():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((3, 2)), rng.random((3, 2))
+    one, other = swapped_sums(first, second, resamples=300)
+    possible = set()
+    for mask in itertools.product([False, True], repeat=3):
+        swap = np.array(mask)[:, None]
+        possible.add(tuple(np.where(swap, second, first).sum(0).round(9)))
+    assert {tuple(row) for row in one.round(9)} == possible
+    np.testing.assert_allclose(one + other, np.broadcast_to(first.sum(0) + second.sum(0), one.shape))
+
+
+def test_p_value_is_scipys_permutation_test():
+    rng = np.random.default_rng(4)
+    differences = rng.normal(0.4, 1, size=30)
+    first, second = differences[:, None], np.zeros((30, 1))
+    one, other = swapped_sums(first, second, resamples=20_000)
+    mine = p_value(differences.sum(), (one - other)[:, 0])
+    expected = scipy_stats.permutation_test(
+        (differences, np.zeros(30)),
+        lambda x, y, axis: np.sum(x - y, axis=axis),
+        permutation_type="samples",
+        n_resamples=20_000,
+        rng=0,
+    )
+    assert mine == pytest.approx(expected.pvalue, abs=0.01)
+    assert p_value(0.0, np.array([0.0, 1.0, -1.0])) == 1
 
 
 def test_holm_by_hand():
