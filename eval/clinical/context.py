@@ -14,8 +14,8 @@ _ENDS_ALL, _ENDS_NEGATION, _ENDS_LISTLESS = "break", "negative break", "list bre
 def context(sentence: Words, cues: Sequence[Match]) -> list[frozenset[str]]:
     """For each word what is said of it, a subset of NEGATIVE, UNCERTAIN, DROPPED.
 
-    `cues` share no word and come in order; the tag of one is "pseudo", a kind of break, or what it says and the way
-    it reaches ("negative forward"). One pass in each direction, so the time is linear.
+    `cues` share no word and come in order; the tag of one is "pseudo", a kind of break, or what it says and
+    the way it reaches ("negative forward"). One pass in each direction, so the time is linear.
     """
     forward, backward = [frozenset[str]()] * len(sentence), [frozenset[str]()] * len(sentence)
     starts = {cue.start: cue for cue in cues}
@@ -30,6 +30,8 @@ def context(sentence: Words, cues: Sequence[Match]) -> list[frozenset[str]]:
             elif cue.tag == _ENDS_NEGATION or (cue.tag == _ENDS_LISTLESS and not lists[i]):
                 active -= {NEGATIVE}
             elif way in ("forward", "around"):
+                if says == UNCERTAIN and i and sentence[i - 1] == ",":
+                    active -= {NEGATIVE}  # "no effusion, likely atelectasis"
                 active |= {says}
         forward[i] = active
     ends = {cue.end - 1: cue for cue in cues}

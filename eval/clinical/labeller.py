@@ -1,9 +1,9 @@
 """The 14 observations of CheXpert in a radiology report, by rules and without weights; docs/clinical.md.
 
-A mention is a phrase of an observation (phrases.yaml). The cues of its sentence decide what is said of it, in the
-manner of NegEx (Chapman et al. 2001) and ConText (Harkema et al. 2009): a negation or a doubt reaches over the words
-after or before it up to the end of that part of the sentence. Of several mentions the strongest counts: positive,
-uncertain, negative (Irvin et al. 2019, CheXpert).
+A mention is a phrase of an observation (phrases.yaml). The cues of its sentence decide what is said of it, in
+the manner of NegEx (Chapman et al. 2001) and ConText (Harkema et al. 2009): a negation or a doubt reaches
+over the words after or before it up to the end of that part of the sentence. Of several mentions the
+strongest counts: positive, then uncertain, then negative (CheXpert, Irvin et al. 2019).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural
 
 
 class Status(IntEnum):
-    """What a report says of an observation, weakest first; of one that it does not mention it says nothing."""
+    """What a report says of an observation that it mentions, weakest first."""
 
     NEGATIVE = 0
     UNCERTAIN = 1

@@ -1,8 +1,8 @@
 """Phrases of words, and where they occur in a sentence, in time linear in its length.
 
-A phrase is written as its words: `heart|cardiac size? ~ normal`. `a|b` is either word, `word?` may be absent, `~`
-stands for up to 4 words inside a part of a sentence, `~~` for up to 8 that may hold commas. Words are compared
-in the singular.
+A phrase is written as its words: `heart|cardiac size? ~ normal`. `a|b` is either word, `word?` may be absent,
+`~` stands for up to 4 words inside a part of a sentence, `~~` for up to 8 that may hold commas. Words are
+compared in the singular.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from eval.clinical.words import Words, words
 
 # What a gap never leaps over.
-_ENDS = frozenset("; ? but however although though except which".split())
+_ENDS = frozenset({";", "?", "but", "however", "although", "though", "except", "which"})
 _GAPS = {"~": (4, _ENDS | {",", "normal", "clear"}), "~~": (8, _ENDS)}
 
 _Gap = tuple[int, frozenset[str]]

@@ -1,7 +1,7 @@
-"""From a report to its sentences, each a list of words: sections that describe this image only, lower case, singular.
+"""From a report to its sentences, each a tuple of words in lower case and in the singular.
 
-Sections that say why an image was taken, how, and with what it is compared (INDICATION, TECHNIQUE, COMPARISON,
-...) are left out: "rule out pneumonia" there says nothing about the image.
+Sections that say why an image was taken, how, and with what it is compared (INDICATION, TECHNIQUE,
+COMPARISON, ...) are left out: "rule out pneumonia" there says nothing about the image.
 """
 
 from __future__ import annotations
@@ -12,20 +12,41 @@ from functools import lru_cache
 
 Words = tuple[str, ...]
 
-_LEFT_OUT = frozenset(
-    "indication indications history comparison comparisons technique examination exam examinations study procedure "
-    "reason clinical notification diagnosis order recommendation contact attending".split()
-)
-_READ = frozenset(
-    "findings finding impression impressions conclusion conclusions opinion report chest view views film radiograph radiographs".split()
-)
+# Words that make a title one of findings, and of what is left out.
+_FINDINGS = {
+    "findings",
+    "finding",
+    "impression",
+    "impressions",
+    "conclusion",
+    "conclusions",
+    "opinion",
+    "report",
+}
+_LEFT_OUT = {
+    *(
+        "indication",
+        "indications",
+        "history",
+        "clinical",
+        "reason",
+        "diagnosis",
+        "order",
+        "contact",
+        "attending",
+    ),
+    *("comparison", "comparisons", "technique", "examination", "examinations", "exam", "study", "procedure"),
+    *("notification", "recommendation", "recommendations"),
+}
+# "CHEST, PA AND LATERAL EXAM:" stands before findings.
+_IMAGE = {"chest", "view", "views", "film", "radiograph", "radiographs"}
 # A known title counts anywhere ("... fever. FINDINGS: ..."), any other only at the start of a line.
 _INSIDE = re.compile(
     r"(?i)(?<![a-z])((?:clinical |patient )?(?:history|indication|information)|reason for exam(?:ination)?|"
     r"comparisons?|technique|examination|findings?(?: and impression|/impression)?|impression|conclusion) ?:"
 )
 _TITLE = re.compile(r"([A-Za-z][A-Za-z ,/&()-]{1,60}):")
-_ITEM = re.compile(r"(?:\d{1,2}[.)]|[-*\u2022])\s")
+_ITEM = re.compile(r"^(?:\d{1,2}[.)]|[-*\u2022])\s")
 _WORD = re.compile(r"\d+(?:\.\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[.,;:?/()]")
 _ABBREVIATION = re.compile(r"(?i)\b(vs|dr|approx|e\.g|i\.e)\.")
 _IRREGULAR = {
@@ -34,7 +55,7 @@ _IRREGULAR = {
     "atelectases": "atelectasis",
     "masses": "mass",
 }
-_SINGULAR = frozenset("was has gas is this as does series always".split())
+_SINGULAR = {"was", "has", "gas", "this", "does", "series", "always"}
 
 
 def sentences(text: str) -> tuple[Words, ...]:
@@ -50,37 +71,40 @@ def words(text: str) -> Words:
 def _blocks(text: str) -> Iterator[str]:
     """Runs of text without a blank line, list item or section title inside."""
     block: list[str] = []
-    left_out = started = False
+    left_out = begun = False
     for line in _INSIDE.sub(r"\n\1:", _ABBREVIATION.sub(r"\1", text)).splitlines():
         line = line.strip()
-        title = _TITLE.match(line)
-        kind = _kind(title[1]) if title else None
-        ends = not line or kind is not None or _ITEM.match(line) is not None
-        if ends and block:
+        match = _TITLE.match(line)
+        kind = _kind(match[1]) if match else None
+        if block and (kind or not line or _ITEM.match(line)):
             yield " ".join(block)
             block = []
-        if kind is not None:
-            left_out, started = not kind, False
-            line = line[title.end() :].strip() if title and title[1].lower().split()[0] in _READ else line
-        elif not line and started:
-            left_out = (
-                False  # a paragraph of its own after an indication: many reports give findings no title
-            )
-        started = started or bool(line if kind is None else title and line[title.end() :].strip())
+        if match and kind:
+            rest = line[match.end() :].strip()
+            left_out, begun = kind == "left out", bool(rest)
+            line = rest if kind == "findings" else line
+        elif line:
+            begun = True
+        elif begun:
+            left_out = False  # many reports give findings no title: a paragraph after the indication
         if line and not left_out:
-            block.append(_ITEM.sub("", line, count=1) if _ITEM.match(line) else line)
+            block.append(_ITEM.sub("", line))
     if block:
         yield " ".join(block)
 
 
-def _kind(title: str) -> bool | None:
-    """Whether the section of a title is read; None where it is no title of a section."""
-    parts = set(re.findall(r"[a-z]+", title.lower()))
-    if parts & _READ:
-        return True
-    if parts & _LEFT_OUT:
-        return False
-    return True if title.isupper() else None
+def _kind(title: str) -> str | None:
+    """What a section with this title holds: "findings", something "left out", or "more"; None where it is no
+    title of a section, such as "Heart" in "Heart: normal"."""
+    parts = re.findall(r"[a-z]+", title.lower())
+    capitals = title.isupper()
+    if not capitals and len(parts) > 3:
+        return None
+    if _FINDINGS.intersection(parts):
+        return "findings"
+    if _LEFT_OUT.intersection(parts) and not (capitals and _IMAGE.intersection(parts)):
+        return "left out"
+    return "more" if capitals else None
 
 
 def _split(block: str) -> Iterator[Words]:
