@@ -107,8 +107,13 @@ def _clinical(name: str, among: Sequence[str], answers: Sequence[Answer]) -> tup
 
     return (
         Metric(f"{name}_micro_f1", rows, findings.micro_f1),
-        # No observation in any truth: there is nothing to average.
-        Metric(f"{name}_macro_f1", rows, findings.macro_f1, where=lambda _: bool(labels)),
+        Metric(
+            f"{name}_macro_f1",
+            rows,
+            findings.macro_f1,
+            where=lambda _: bool(labels),
+            otherwise="no reference report says that one of the observations is there",
+        ),
     )
 
 
@@ -118,7 +123,13 @@ def metrics(answers: Sequence[Answer]) -> tuple[Metric, ...]:
         mean("rouge_l", lambda answer: rouge_l(answer.truth, answer.predicted)),
         *(Metric(f"bleu{order}", bleu_rows, partial(bleu, order)) for order in _ORDERS),
         mean("meteor", lambda answer: meteor(answer.truth, answer.predicted)),
-        mean("cider", lambda a: cider(a.truth, a.predicted), unit="0..10", where=lambda _: cider.defined),
+        mean(
+            "cider",
+            lambda a: cider(a.truth, a.predicted),
+            unit="0..10",
+            where=lambda _: cider.defined,
+            otherwise="no n-gram tells one reference report from another",
+        ),
         *_clinical("chexpert", OBSERVATIONS, answers),
         *_clinical("chexpert5", COMPETITION, answers),
     )
