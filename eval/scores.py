@@ -123,7 +123,7 @@ class _TaskPlan:
         for metric in metrics(task, answers):
             counted = [answer for answer in answers if metric.where(answer)]
             if not counted:
-                self.not_computed[metric.name] = "no entry of the test set is of this kind"
+                self.not_computed[metric.name] = metric.otherwise
                 continue
             patient = np.array([index[answer.patient_id] for answer in counted], dtype=np.intp)
             self.metrics.append(metric)

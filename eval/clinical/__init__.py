@@ -1,0 +1,1 @@
+"""Clinical content of chest radiograph reports, by rules: see `labeller` and docs/clinical.md."""
