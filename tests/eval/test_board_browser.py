@@ -15,7 +15,7 @@ NAMES = (HOSTILE_NAME, "plain", "third")
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (extra browser)")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing (extra browser)")
     known = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = next((path for path in map(shutil.which, known) if path), None)
     if found is None:
