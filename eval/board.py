@@ -12,7 +12,7 @@ from data_recipes.records import Entry, Image
 from data_recipes.store import read_mixture
 from eval.pairs import Comparison, comparisons, summary, verdicts
 from eval.scores import held_out_hash, spread
-from eval.seeds import SeedGroup, seed_groups
+from eval.seeds import GroupDifference, SeedGroup, group_differences, seed_groups
 from eval.standing import Standing, read_standing, with_answers
 from eval.stats import RESAMPLES
 
@@ -29,6 +29,7 @@ class Section:
     reference: str
     comparisons: Mapping[str, Sequence[Comparison]]
     seed_groups: Sequence[SeedGroup]
+    seed_differences: Sequence[GroupDifference]
     verdicts: Sequence[str]
     summary: str
     notes: Sequence[str]
@@ -84,6 +85,7 @@ def _section(test_hash: str, runs: Sequence[Standing], chosen: str | None, *, se
         reference=reference,
         comparisons=found,
         seed_groups=seed_groups(runs),
+        seed_differences=group_differences(runs),
         verdicts=verdicts(runs),
         summary=summary(ranked, reference, found.get(reference, ())),
         notes=notes,

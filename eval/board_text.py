@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from eval.board import Section
+from eval.compare import Difference
 from eval.pairs import Comparison, gain_text, shown
 from eval.seeds import seed_of
 from eval.standing import Standing
@@ -36,6 +37,7 @@ def content(found: Sequence[Section]) -> dict[str, Any]:
                     _finite(asdict(pair)) for pairs in section.comparisons.values() for pair in pairs
                 ],
                 "seeds": [_finite(asdict(group)) for group in section.seed_groups],
+                "seed_differences": [_finite(asdict(pair)) for pair in section.seed_differences],
                 "summary": section.summary,
                 "verdicts": list(section.verdicts),
                 "notes": list(section.notes),
@@ -156,11 +158,7 @@ def _against(section: Section, pairs: Sequence[Comparison]) -> list[str]:
     names = [gain.name for gain in pairs[0].gains]
     rows = []
     for pair in pairs:
-        cells = []
-        for line in (pair.average, *pair.lines[:-1]):
-            text = f"{line.value:+.1f} [{line.ci_low:+.1f}, {line.ci_high:+.1f}]"
-            p = line.p if line.p_holm is None else line.p_holm
-            cells.append(f"{f'**{text}**' if shown(line) else text}<br>p {p:.2g}")
+        cells = [_difference(line) for line in (pair.average, *pair.lines[:-1])]
         rows.append([_cell(pair.first), *cells, *(gain_text(gain) for gain in pair.gains)])
     heads = ["run", "average", *section.tasks, *(name.replace("_", " ") for name in names)]
     note = (
@@ -184,7 +182,18 @@ def _seeds(section: Section) -> list[str]:
         for group in section.seed_groups
     ]
     note = "Mean ± standard deviation over seeds."
-    return ["### Seeds", "", *_grid(["runs", "seeds", "average", *section.tasks], rows), "", note, ""]
+    lines = ["### Seeds", "", *_grid(["runs", "seeds", "average", *section.tasks], rows), "", note, ""]
+    if section.seed_differences:
+        pairs = [
+            [
+                _cell(f"{pair.first} − {pair.second}"),
+                *(_difference(line) for line in (pair.lines[-1], *pair.lines[:-1])),
+            ]
+            for pair in section.seed_differences
+        ]
+        note = "Intervals for other patients and seeds; bold: p < 0.05, of tasks after Holm's correction."
+        lines += [*_grid(["difference", "average", *section.tasks], pairs), "", note, ""]
+    return lines
 
 
 def _not_computed(section: Section) -> list[str]:
@@ -203,6 +212,12 @@ def _not_computed(section: Section) -> list[str]:
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _difference(line: Difference) -> str:
+    text = f"{line.value:+.1f} [{line.ci_low:+.1f}, {line.ci_high:+.1f}]"
+    p = line.p if line.p_holm is None else line.p_holm
+    return f"{f'**{text}**' if shown(line) else text}<br>p {p:.2g}"
 
 
 def _estimate(found: Any) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from eval.compare import replicates
+from eval.compare import AVERAGE, Difference, Replicates, difference_of, replicates
 from eval.scores import Scores
 from eval.standing import Standing
+from eval.stats import SEED, holm
 
 # Settings in which runs may differ and still be the same experiment: the seed, and names and places.
 FREE = ("seed", "data_seed", "output_dir", "run_name", "logging_dir", "mixture")
@@ -42,6 +43,19 @@ class SeedGroup:
     average: Spread
     tasks: Mapping[str, Spread]
 
+    @property
+    def name(self) -> str:
+        return f"{self.recipe}, {self.model} ({self.names[0]} and {len(self.names) - 1} more)"
+
+
+@dataclass(frozen=True)
+class GroupDifference:
+    """One group of seeds minus another: a line a task, Holm-adjusted, then the average."""
+
+    first: str
+    second: str
+    lines: Sequence[Difference]
+
 
 def seed_of(run: Standing) -> int | None:
     """The seed a run was trained with; None for a model as it came, or one whose settings are gone."""
@@ -54,6 +68,47 @@ def seed_of(run: Standing) -> int | None:
 def seed_groups(runs: Sequence[Standing]) -> list[SeedGroup]:
     """Groups of at least two seeds, in the order of their first runs. A seed counts once: a second run with
     it says nothing about the spread over seeds."""
+    return [_group(by_seed, left_out) for by_seed, left_out in _experiments(runs)]
+
+
+def group_differences(runs: Sequence[Standing]) -> list[GroupDifference]:
+    """Every later group of `seed_groups` against the first, where their answers are at hand."""
+    scores = [
+        [run.recomputed for run in by_seed.values() if run.recomputed] for by_seed, _ in _experiments(runs)
+    ]
+    groups = seed_groups(runs)
+    known = [
+        (group.name, found)
+        for group, found in zip(groups, scores, strict=True)
+        if len(found) == len(group.seeds)
+    ]
+    (second, theirs), *others = known or [("", [])]
+    return [
+        GroupDifference(first, second, _differences(mine, theirs, SEED + number))
+        for number, (first, mine) in enumerate(others, start=1)
+    ]
+
+
+def _differences(first: Sequence[Scores], second: Sequence[Scores], seed: int) -> list[Difference]:
+    lines = []
+    for task in (*first[0].tasks, AVERAGE):
+        mine, theirs = _replicates(first, task, seed), _replicates(second, task, SEED)
+        lines.append(difference_of(mine, theirs, task))
+    adjusted = holm([line.p for line in lines[:-1]])
+    return [replace(line, p_holm=p) for line, p in zip(lines, [*adjusted, None], strict=True)]
+
+
+def _replicates(scores: Sequence[Scores], task: str, seed: int) -> Replicates:
+    if task == AVERAGE:
+        values, samples = [one.average.value for one in scores], [one.samples for one in scores]
+    else:
+        values = [one.tasks[task].value for one in scores]
+        samples = [one.tasks[task].samples for one in scores]
+    return replicates(values, samples, scores[0].patients, seed=seed)
+
+
+def _experiments(runs: Sequence[Standing]) -> list[tuple[dict[int, Standing], list[str]]]:
+    """Runs by seed of each experiment with at least two, and the names of those that repeat a seed."""
     groups: dict[str, list[tuple[int, Standing]]] = {}
     for run in runs:
         seed = seed_of(run)
@@ -65,7 +120,7 @@ def seed_groups(runs: Sequence[Standing]) -> list[SeedGroup]:
         for seed, run in members:
             by_seed.setdefault(seed, run)
         if len(by_seed) > 1:
-            found.append(_group(by_seed, [run.name for seed, run in members if run is not by_seed[seed]]))
+            found.append((by_seed, [run.name for seed, run in members if run is not by_seed[seed]]))
     return found
 
 
@@ -77,26 +132,21 @@ def _experiment(run: Standing) -> str:
 def _group(by_seed: Mapping[int, Standing], left_out: Sequence[str]) -> SeedGroup:
     runs = list(by_seed.values())
     scores = [run.recomputed for run in runs if run.recomputed]
-    known = len(scores) == len(runs)
+    known = scores if len(scores) == len(runs) else []
     return SeedGroup(
         recipe=runs[0].recipe,
         model=runs[0].model,
         names=[run.name for run in runs],
         seeds=list(by_seed),
         left_out=left_out,
-        average=_spread([run.average.value for run in runs], scores if known else []),
-        tasks={
-            task: _spread([run.cells[task].value for run in runs], scores if known else [], task)
-            for task in runs[0].cells
-        },
+        average=_spread([run.average.value for run in runs], known, AVERAGE),
+        tasks={task: _spread([run.cells[task].value for run in runs], known, task) for task in runs[0].cells},
     )
 
 
-def _spread(values: Sequence[float], scores: Sequence[Scores], task: str | None = None) -> Spread:
-    """Of the average, or of a task."""
+def _spread(values: Sequence[float], scores: Sequence[Scores], task: str) -> Spread:
     low = high = None
     if scores:
-        samples = [one.tasks[task].samples if task else one.samples for one in scores]
-        found = replicates(values, samples, scores[0].patients)
+        found = _replicates(scores, task, SEED)
         low, high = found.ci_low, found.ci_high
     return Spread(statistics.fmean(values), statistics.stdev(values), min(values), max(values), low, high)

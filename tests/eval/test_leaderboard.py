@@ -201,6 +201,27 @@ def test_seeds_of_one_experiment_are_one_line_and_runs_stay(seeds):
     assert group.tasks.keys() == set(TASKS)
 
 
+def test_groups_of_seeds_are_compared_with_the_first(seeds, scored, tmp_path):
+    for name, seed in (("better", 5), ("best", 6)):
+        settings = {"seed": seed, "learning_rate": 0.3}
+        mixture = scored.parent / "m1"
+        folder = make_run(
+            tmp_path / "seeds" / name, mixture, recipe="dmax", share=0.95, luck=seed, **settings
+        )
+        score_run(folder)
+        seeds.append(folder)
+    (section,) = sections(seeds)
+    (pair,) = section.seed_differences
+    first, second = section.seed_groups[1], section.seed_groups[0]
+    assert (pair.first, pair.second) == (first.name, second.name)
+    assert [line.task for line in pair.lines[:-1]] == list(TASKS)
+    assert pair.lines[-1].value == pytest.approx(first.average.mean - second.average.mean)
+    assert pair.lines[0].p_holm >= pair.lines[0].p
+    leaderboard.build(seeds, tmp_path / "board")
+    for file in ("index.html", "leaderboard.md", "leaderboard.json"):
+        assert "dmax, tiny (better and 1 more)" in (tmp_path / "board" / file).read_text()
+
+
 def test_a_run_yaml_without_seed_was_trained_with_the_default_of_the_trainer(seeds):
     assert TrainingArguments(output_dir="x").seed == DEFAULT_SEED
     settings = yaml.safe_load((seeds[0] / "run.yaml").read_text())
