@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import UserError
+from data_recipes.page import number
 from data_recipes.store import read_meta
 from eval import plots
 from eval.board import Section
@@ -130,7 +131,7 @@ def _heat_tables(task: str, runs: Sequence[Standing]) -> list[dict[str, Any]]:
         tables = run.scores["tasks"][task].get("tables")
         for name, table in tables.items() if isinstance(tables, dict) else ():
             if _is_table(table):
-                by_name.setdefault(str(name), []).append({**table, "run": i, "cells": _shaded(table)})
+                by_name.setdefault(str(name), []).append({**table, "run": i, "cells": shaded(table)})
     return [{"task": task, "name": name, "grids": grids} for name, grids in by_name.items()]
 
 
@@ -147,17 +148,21 @@ def _is_table(table: Any) -> bool:
     return numbers and titles and same
 
 
-def _shaded(table: Mapping[str, Any]) -> list[list[tuple[float | None, int]]]:
-    """(value, shade) by row. Where rows and columns have names in common, as in a confusion matrix, a value
-    is shaded by its share of the row; otherwise by its share of the column's largest."""
+def shaded(table: Mapping[str, Any]) -> list[list[tuple[str, int]]]:
+    """(text, shade) by row. Where rows and columns have names in common, as in a confusion matrix, a value is
+    shaded by its share of the row; otherwise by its share of the column's largest. A column of whole numbers
+    is written without decimals."""
     values = [[_number(value) for value in row] for row in table["values"]]
     by_row = bool(set(table["rows"]) & set(table["columns"]))
-    row_sums = [sum(abs(value or 0.0) for value in row) for row in values]
-    largest = [
-        max((abs(value or 0.0) for value in column), default=0.0) for column in zip(*values, strict=True)
-    ]
+    rows = [sum(abs(value or 0.0) for value in row) for row in values]
+    columns = list(zip(*values, strict=True))
+    largest = [max(abs(value or 0.0) for value in column) for column in columns]
+    digits = [0 if all(value is None or value.is_integer() for value in column) else 1 for column in columns]
     return [
-        [(value, _shade(value, row_sums[i] if by_row else largest[j])) for j, value in enumerate(row)]
+        [
+            (number(value, digits[j]), _shade(value, rows[i] if by_row else largest[j]))
+            for j, value in enumerate(row)
+        ]
         for i, row in enumerate(values)
     ]
 

@@ -86,7 +86,8 @@ def chosen(values: Mapping[str, float], count: int = PER_TASK) -> list[str]:
     best, worst = values[left[0]], values[left[-1]]
     taken = []
     for i in range(count):
-        aim = best + (worst - best) * i / (count - 1)
+        share = i / (count - 1)
+        aim = best * (1 - share) + worst * share
         taken.append(min(left, key=lambda key: abs(values[key] - aim)))
         left.remove(taken[-1])
     return sorted(taken, key=lambda key: -values[key])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from data_recipes.tasks import TASKS
 from eval import leaderboard
 from eval.board import sections
+from eval.board_page import shaded
 from eval.board_text import CSV_COLUMNS, markdown, table
 from eval.examples import PER_TASK, chosen
 from eval.plots import Axis
@@ -144,6 +145,15 @@ def test_tables_are_drawn_as_heat_and_broken_ones_left_out(page):
     assert heat
     assert own
     assert "broken" not in "".join(page.text)
+
+
+def test_shades_are_shares_of_the_row_in_a_confusion_matrix_and_of_the_columns_largest_elsewhere():
+    table = {"rows": ["a", "b"], "columns": ["a", "b"], "values": [[3, 1], [0, 0]]}
+    assert shaded(table) == [[("3", 6), ("1", 2)], [("0", 0), ("0", 0)]]
+    table = {"rows": ["x", "y"], "columns": ["F1", "n"], "values": [[50.0, 10], [None, 5]]}
+    assert shaded(table) == [[("50", 8), ("10", 8)], [("–", 0), ("5", 4)]]
+    table = {"rows": ["x", "y"], "columns": ["F1"], "values": [[50.0], [12.25]]}
+    assert shaded(table) == [[("50.0", 8)], [("12.2", 2)]]
 
 
 def test_deltas_gains_and_reference_are_shown(page):
