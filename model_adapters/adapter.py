@@ -22,6 +22,7 @@ from model_adapters import packing
 from model_adapters.base import (
     BoxCodec,
     Family,
+    Places,
     TooLongError,
     Vision,
     end_of_turn,
@@ -147,7 +148,8 @@ class Adapter:
     def collate_shared(
         self, groups: Sequence[Sequence[Mapping[str, torch.Tensor]]], *, row_tokens: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """Encoded entries, grouped by image, as one batch in which each image stands once; see `packing`.
+        """Encoded entries, grouped by image, as one batch in which each image stands once; see `packing`. With
+        targets they are for training, without for generation.
 
         Args:
             row_tokens: pack several images into a row of up to so many tokens; by default a row each.
@@ -172,26 +174,39 @@ class Adapter:
         """Positions (L,) or (axes, L) of an encoded entry, as the model counts them."""
         return self._family.positions(self.processor, feature)
 
-    def with_mask(self, batch: Mapping[str, torch.Tensor], model: Any) -> dict[str, Any]:
-        """A batch of `collate_shared` with its attention_mask, on the batch's device; others as they are."""
+    def with_mask(
+        self, batch: Mapping[str, torch.Tensor], model: Any, *, keys: Mapping[str, torch.Tensor] | None = None
+    ) -> dict[str, Any]:
+        """A batch of `collate_shared` with its attention_mask, on the batch's device; others as they are.
+        `keys` as in `masks`."""
         if "owner" not in batch:
             return dict(batch)
         inputs: dict[str, Any] = {key: batch[key] for key in batch if key not in packing.LAYOUT}
         config = model.config
         kind = config.get_text_config()._attn_implementation
         form = functools.partial(packing.for_attention, kind, config.dtype)
-        masks = self.masks(batch)
+        masks = self.masks(batch, keys=keys)
         inputs["attention_mask"] = (
             {name: form(mask) for name, mask in masks.items()} if isinstance(masks, dict) else form(masks)
         )
         return inputs
 
-    def masks(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Who sees whom (B, L, L) in a batch of `collate_shared`, for each kind of attention the language
-        model has if it has several."""
-        pictured = (batch["input_ids"] == self.image_id) * batch["image"]
-        shown = packing.visible(batch["owner"], batch["image"])
-        return self._family.masks(self._config, shown, batch["position_ids"], pictured)
+    def masks(
+        self, batch: Mapping[str, torch.Tensor], *, keys: Mapping[str, torch.Tensor] | None = None
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Who sees whom (B, L, K) in a batch of `collate_shared`, query by key, for each kind of attention the
+        language model has if it has several.
+
+        Args:
+            keys: what the batch goes on from, and the batch at the end of it; by default the batch.
+        """
+        keys = batch if keys is None else keys
+        shown = packing.visible(batch["owner"], batch["image"], keys["owner"], keys["image"])
+        queries, seen = (
+            Places(one["position_ids"], (one["input_ids"] == self.image_id) * one["image"])
+            for one in (batch, keys)
+        )
+        return self._family.masks(self._config, shown, queries, seen)
 
     def decode(self, ids: torch.Tensor) -> str:
         """Generated ids (L,) as text, without special tokens, stripped."""
