@@ -1,9 +1,10 @@
 """Greedy decoding in which all questions about an image share its keys and values.
 
-A row of the batch is an image, laid out as in training: `[prefix with the image] [question 1] ... [question K]`
-(`model_adapters.packing`). The image is encoded once and stands in the cache once. Each step feeds a row one
-token of every question still under way; it sees the prefix, its question and its own answer so far, and its
-position is the one it would have alone. So the answers are those of one question at a time, in any family.
+A row of the batch is an image, laid out as in training (`model_adapters.packing`):
+`[prefix with the image] [question 1] ... [question K]`. The image is encoded once and stands in the cache
+once. Each step feeds a row one token of every question still under way; it sees the prefix, its question and
+its own answer so far, and its position is the one it would have alone. So the answers are those of one
+question at a time, in any family.
 (Hydragen, arXiv 2402.05099, shares a prefix so for text.)
 
 Legend: N rows, L tokens in the cache, Q queries of a row in a step, E questions, A of them under way,
@@ -85,7 +86,8 @@ class Rows:
         """One token more for some questions, the others being over.
 
         Args:
-            under_way: numbers (A,) of the questions, ascending. tokens: the token (A,) that each goes on with.
+            under_way: numbers (A,) of the questions, ascending.
+            tokens: the token (A,) that each goes on with.
 
         Returns:
             logits (A, V) of the token after that.

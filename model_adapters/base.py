@@ -56,11 +56,16 @@ def see_whole(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
 
 
 class Places(NamedTuple):
-    """Where the tokens of a batch of shared sequences stand: positions (B, L) or (axes, B, L), and which image
-    of its row a token is of (B, L), 0 for text."""
+    """Where the tokens of a batch of shared sequences stand: positions (B, L) or (axes, B, L), and which
+    image of its row a token is of (B, L), 0 for text."""
 
     positions: torch.Tensor
     pictured: torch.Tensor
+
+
+def as_it_is(processor: ProcessorMixin, image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image."""
+    return image
 
 
 def seen(config: Any, visible: torch.Tensor, queries: Places, keys: Places) -> torch.Tensor:
@@ -87,7 +92,8 @@ class Family:
         projector: regex (full match) of the linear layers between vision tower and language model.
         codec: the box notation, given the checkpoint's processor.
         flavour: its tiny configuration, see `tiny.flavours`.
-        see: what the vision tower gets of an RGB image. Shows the whole image, or boxes would not be true.
+        frame: an RGB image as the image processor has to get it, where that would cut it.
+        see: what the vision tower gets of such an image. Shows all of it, or boxes would not be true.
         repair: fills in what published processors leave out, or set so that boxes are harmed.
         type_ids: the input that is 1 on image tokens and 0 elsewhere, where the model wants one.
         lora_targets: regex (full match) of the linear layers of the language model.
@@ -104,6 +110,7 @@ class Family:
     projector: str
     codec: Callable[[ProcessorMixin], BoxCodec]
     flavour: Flavour
+    frame: Callable[[ProcessorMixin, PIL.Image.Image], PIL.Image.Image] = field(default=as_it_is)
     see: Callable[[ProcessorMixin, PIL.Image.Image], Vision] = field(default=see_whole)
     repair: Callable[[Any, ProcessorMixin], None] = field(default=leave)
     type_ids: str | None = None

@@ -1,5 +1,5 @@
-"""Questions that share an image are answered as each alone by `model.generate`, in every family; a position or
-a mask that is a little wrong shows."""
+"""Questions that share an image are answered as each alone by `model.generate`, in every family; a position
+or a mask that is a little wrong shows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def groups(adapter):
 def limits(groups):
     """Ragged: some questions are over after a token, some go on for long after the others of their image."""
     count = sum(map(len, groups))
-    return [MOST, *np.random.default_rng(2).permutation(np.geomspace(1, MOST, count - 1).astype(int)).tolist()]
+    return [
+        MOST,
+        *np.random.default_rng(2).permutation(np.geomspace(1, MOST, count - 1).astype(int)).tolist(),
+    ]
 
 
 @pytest.fixture(scope="module")
