@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,44 +28,21 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from benchmarks.alternating import alternate, conclude, show
+from benchmarks.shapes import SHAPES, shape, typical
 from data_recipes.recipe import mixture_folder
-from data_recipes.records import Image, Mixture
+from data_recipes.records import Mixture
 from data_recipes.store import read_mixture
 from harness import be_quiet
 from harness.dataset import FACTS, SHARINGS, Collator, Features, Images, Samples
 from harness.trainer import HarnessTrainer
 from model_adapters.adapter import Adapter
-from model_adapters.registry import load_adapter
 
 # Optimizer steps of a run, so many that what a run costs once hardly counts.
 STEPS = {"llava_576": 4, "tiny_64": 16}
-SHAPES = tuple(STEPS)
 CONTENDERS = ("shared", "unshared", "transformers", "trl")
 PEERS = ("transformers", "trl")
-
-
-def shape(name: str, folder: Path) -> Adapter:
-    """The adapter of a shape; what is not shipped is written to `folder`, with the words of `tiny`."""
-    tiny = load_adapter("tiny")
-    if name == "tiny_64":
-        return tiny
-    side = 336
-    config = LlavaConfig.from_pretrained(tiny.folder)
-    config.vision_config.image_size = side
-    config.vision_config.hidden_size, config.vision_config.intermediate_size = 128, 512
-    config.vision_config.num_hidden_layers = 2
-    config.text_config.hidden_size, config.text_config.intermediate_size = 256, 688
-    config.image_seq_length = (side // config.vision_config.patch_size) ** 2
-    config.dtype = torch.float32
-    torch.manual_seed(0)
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
-    processor = tiny.processor
-    processor.image_processor.size = processor.image_processor.crop_size = {"height": side, "width": side}
-    processor.save_pretrained(folder)
-    return load_adapter(str(folder))
 
 
 class Bench:
@@ -75,7 +51,7 @@ class Bench:
     def __init__(
         self, adapter: Adapter, mixture: Mixture, folder: Path, *, images: int, steps: int, work: Path
     ) -> None:
-        kept = typical(mixture, images)
+        kept = typical(mixture, images, split="train")
         ids = {image.image_id for image in kept}
         entries = tuple(entry for entry in mixture.entries if entry.image_id in ids)
         small = Mixture(kept, entries, mixture.meta)
@@ -152,15 +128,6 @@ class Bench:
         trainer = self.trainer(contender)
         batch = next(iter(trainer.get_train_dataloader()))
         return counted(lambda: trainer.compute_loss(trainer.model, batch).backward())
-
-
-def typical(mixture: Mixture, images: int) -> tuple[Image, ...]:
-    """Neighbouring training images whose entries an image are nearest to the mean of the split."""
-    has = Counter(entry.image_id for entry in mixture.entries)
-    split = [image for image in mixture.images if image.split == "train"]
-    mean = statistics.mean(has[image.image_id] for image in split)
-    runs = [split[first : first + images] for first in range(len(split) - images + 1)]
-    return tuple(min(runs, key=lambda run: abs(statistics.mean(has[one.image_id] for one in run) - mean)))
 
 
 def counted(work: Callable[[], object]) -> int:

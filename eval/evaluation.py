@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from data_recipes.records import SPLITS, Mixture
 from data_recipes.store import read_mixture
 from data_recipes.tables import write_text
 from eval.answers import Answer, known
+from eval.backends import BATCH_SIZES
 from eval.baselines import baselines, best
-from eval.generate import Pair, blind_pairs, fingerprint, load_model, predict, token_limits
+from eval.generate import ALONE, Pair, blind_pairs, fingerprint, make_backend, predict, token_limits
 from eval.predictions import (
     BoxNotation,
     CanonicalBoxes,
@@ -31,7 +33,7 @@ from eval.runs import Run, read_run, write_json
 from eval.scores import Scores, score, spread
 from eval.stats import RESAMPLES, SEED
 from eval.tasks import metrics
-from model_adapters.adapter import Adapter
+from eval.team import Team
 from model_adapters.registry import load_adapter
 
 NOTATIONS = ("model", "canonical")
@@ -129,7 +131,9 @@ def evaluate(
     *,
     predictions: Path | None = None,
     blind: bool = True,
-    batch_size: int = 64,
+    backend: str = "transformers",
+    batch_size: int | None = None,
+    batch_tokens: int | None = None,
     resamples: int = RESAMPLES,
     progress: bool = True,
 ) -> tuple[dict[str, Any], Problems]:
@@ -147,8 +151,14 @@ def evaluate(
     blind_answers: list[Answer] = []
     own = plan.out / "predictions.jsonl"
     if predictions is None:
-        adapter = load_adapter(plan.model)
-        blind_answers = _generate(plan, adapter, own, blind=blind, batch_size=batch_size, progress=progress)
+        blind_answers = generate(
+            plan,
+            blind=blind,
+            backend=backend,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
         answers = answers_from_rows(plan.pairs, read_own(own))
     else:
         codec: BoxNotation = (
@@ -187,32 +197,52 @@ def trained_on(run: Run, *, progress: bool = True) -> Path:
     return folder
 
 
-def _generate(
-    plan: Evaluation, adapter: Adapter, own: Path, *, blind: bool, batch_size: int, progress: bool
+def generate(
+    plan: Evaluation,
+    *,
+    blind: bool = True,
+    backend: str = "transformers",
+    batch_size: int | None = None,
+    batch_tokens: int | None = None,
+    progress: bool = True,
+    team: Team = ALONE,
 ) -> list[Answer]:
-    """Writes `predictions.jsonl`; returns what the model answers without images."""
+    """Writes `predictions.jsonl`, going on with it if it is not whole; several processes call this together.
+
+    Args:
+        blind: answer without images too. batch_size, batch_tokens: entries, prompt tokens at a time.
+
+    Returns:
+        what the model answers without images.
+
+    Raises:
+        UserError: the model, the backend or an image cannot be used.
+    """
+    adapter = load_adapter(plan.model)
     limits = token_limits(adapter, plan.train)
     weights = sorted(plan.adapter_folder.glob("adapter_*")) if plan.adapter_folder else []
-    mark = fingerprint(
-        plan.model, str(plan.mixture.meta.get("mixture_hash")), plan.split, json.dumps(limits), files=weights
+    facts = [plan.model, str(plan.mixture.meta.get("mixture_hash")), plan.split, json.dumps(limits)]
+    mark = fingerprint(*facts, *([] if backend == "transformers" else [backend]), files=weights)
+    make = functools.cache(
+        functools.partial(make_backend, backend, adapter, plan.adapter_folder, batch_tokens=batch_tokens)
     )
-    model = load_model(adapter, plan.adapter_folder)
 
     def run(pairs: Sequence[Pair], out: Path, *, blank: bool) -> None:
         predict(
-            model,
-            adapter,
+            make,
+            adapter.codec,
             plan.folder,
             pairs,
             out,
             max_new_tokens=limits,
-            batch_size=batch_size,
+            batch_size=batch_size or BATCH_SIZES[backend],
             blank=blank,
             fingerprint=mark,
             progress=progress,
+            team=team,
         )
 
-    run(plan.pairs, own, blank=False)
+    run(plan.pairs, plan.out / "predictions.jsonl", blank=False)
     if not blind:
         return []
     standing = blind_pairs(plan.pairs, limit=BLIND_PROMPTS)

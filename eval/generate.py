@@ -1,15 +1,14 @@
-"""Generation: a model answers every entry of a split, into a file that grows line by line.
+"""Generation: a model answers every entry of a split, into a file that can be gone on with after a kill.
 
-Greedy, in batches of one task and similar length, so that short answers don't wait for reports. Killed and
-started again it goes on where it was: whole lines stay, a half-written last one is dropped, nothing is asked
-twice.
+Greedy, image by image with all its questions (`prefix`), several images in a batch, shared out over the
+processes that accelerate started (`team`), written line by line (`outputs`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
@@ -24,13 +23,16 @@ from data_recipes.errors import UserError
 from data_recipes.records import Entry, Image, Mixture, fill_slots
 from data_recipes.store import open_image
 from data_recipes.tasks import TASKS
-from eval.predictions import drop_half_line, prediction, read_own
-from eval.runs import read_json, write_json
+from eval.backends import BATCH_SIZES, BATCH_TOKENS, Asked, Backend, Transformers
+from eval.outputs import Outputs
+from eval.predictions import BoxNotation, prediction
+from eval.team import Team
 from model_adapters.adapter import Adapter
-from model_adapters.base import Vision
 
 Pair = tuple[Image, Entry]
 GREY = 128
+ROW_ENTRIES = 16  # more questions about an image (a blank one has hundreds) are cheaper in several rows
+ALONE = Team()
 
 
 def load_model(
@@ -57,34 +59,66 @@ def load_model(
     return cast(PreTrainedModel, model.to("cuda" if on_gpu else "cpu").eval())
 
 
+def write_merged(
+    adapter: Adapter, adapter_folder: Path | None, folder: Path, *, dtype: torch.dtype
+) -> PreTrainedModel:
+    """Writes an ordinary checkpoint of the base with the run's LoRA weights folded in, the sum taken in
+    float32; returns the model.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    model = load_model(adapter, adapter_folder, dtype=torch.float32).to(dtype)
+    model.save_pretrained(folder)
+    adapter.processor.save_pretrained(folder)
+    return model
+
+
+def make_backend(
+    name: str, adapter: Adapter, adapter_folder: Path | None, *, batch_tokens: int | None = None
+) -> Backend:
+    """One of `backends.BATCH_SIZES` with the base, or with the run's LoRA weights in it.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    if name == "vllm":
+        from eval.vllm_backend import Vllm
+
+        return Vllm(adapter, adapter_folder)
+    model = load_model(adapter, adapter_folder)
+    return Transformers(model, adapter, batch_tokens=batch_tokens or BATCH_TOKENS)
+
+
 def predict(
-    model: PreTrainedModel,
-    adapter: Adapter,
+    backend: Callable[[], Backend],
+    codec: BoxNotation,
     folder: Path,
     pairs: Sequence[Pair],
     out: Path,
     *,
     max_new_tokens: Mapping[str, int],
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZES["transformers"],
     blank: bool = False,
     fingerprint: str = "",
     progress: bool = True,
+    team: Team = ALONE,
 ) -> None:
-    """Answers `pairs` (of the mixture in `folder`) into `out`, going on from what `out` already holds.
+    """Answers `pairs` (of the mixture in `folder`) into `out`, in their order, going on from what was written
+    before.
 
     Args:
-        max_new_tokens: longest output by task, in tokens. blank: show a plain grey image in place of each
-        entry's own. fingerprint: what else the outputs depend on, such as the hash of the weights. Kept
-        beside `out`; outputs with another fingerprint are of no use and are started again.
+        backend: makes what answers; not called if all is answered. codec: writes and reads its boxes.
+        max_new_tokens: longest output by task, in tokens. batch_size: entries handed over at a time.
+        blank: show a plain grey image in place of each entry's own. fingerprint: see `Outputs`.
+        team: the processes that share the images; each calls this.
 
     Raises:
         UserError: an image cannot be opened.
     """
-    _claim(out, fingerprint)
-    done = read_own(out) if out.exists() else {}
-    todo = [pair for pair in pairs if pair[1].entry_id not in done]
-    batches = make_batches(todo, batch_size)
-    seen = _Seen(adapter, folder, blank=blank)
+    outputs = Outputs(out, fingerprint, (entry.entry_id for _, entry in pairs), team)
+    rows = make_rows([pair for pair in pairs if pair[1].entry_id not in outputs.done], blank=blank)
+    rows = rows[team.rank :: team.size]
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -92,61 +126,54 @@ def predict(
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with bar if progress and todo else nullcontext(), out.open("a", encoding="utf-8") as file:
-        line = bar.add_task("blind" if blank else "predict", total=len(todo), rate="")
-        for batch in batches:
-            outputs = answer(model, adapter, seen, batch, max_new_tokens[batch[0][1].task])
-            for (image, entry), output in zip(batch, outputs, strict=True):
-                row = prediction(entry, image, output, adapter.codec)
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            rate = f"{bar.tasks[0].speed or 0:.0f} entries/s"
-            bar.update(line, advance=len(batch), rate=rate)
+    with bar if progress and team.leads and rows else nullcontext(), outputs:
+        what = ("blind" if blank else "predict") + f", 1 of {team.size} processes" * (team.size > 1)
+        line = bar.add_task(what, total=sum(map(len, rows)), rate="")
+        answer = backend() if rows else None
+        for batch in make_batches(rows, batch_size):
+            assert answer is not None
+            asked = [
+                Asked(_picture(folder, row[0][0], blank=blank), [entry for _, entry in row]) for row in batch
+            ]
+            flat = [pair for row in batch for pair in row]
+            for number, output in answer(asked, [max_new_tokens[entry.task] for _, entry in flat]):
+                image, entry = flat[number]
+                outputs.add(prediction(entry, image, output, codec))
+                bar.update(line, advance=1, rate=f"{bar.tasks[0].speed or 0:.1f} entries/s")
 
 
-def make_batches(pairs: Sequence[Pair], batch_size: int) -> list[list[Pair]]:
-    """Batches of one task each, in which prompts of similar length stand together; the longest tasks come
-    last."""
-    batches = []
-    for task in sorted(TASKS, key=lambda task: task == "report"):
-        chosen = sorted(
-            (p for p in pairs if p[1].task == task), key=lambda p: (len(p[1].prompt), p[1].entry_id)
-        )
-        batches += [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
-    return batches
+def make_rows(pairs: Iterable[Pair], *, blank: bool = False) -> list[list[Pair]]:
+    """The questions of each image, those of more than ROW_ENTRIES in several rows; blank images are one for
+    each size. Rows of similar length stand together."""
+    of_image: dict[object, list[Pair]] = {}
+    for pair in pairs:
+        image = pair[0]
+        of_image.setdefault((image.width, image.height) if blank else image.image_id, []).append(pair)
+    rows = [
+        all_of[first : first + ROW_ENTRIES]
+        for all_of in of_image.values()
+        for first in range(0, len(all_of), ROW_ENTRIES)
+    ]
+    return sorted(rows, key=lambda row: (row[0][0].width * row[0][0].height, len(row), row[0][1].entry_id))
 
 
-@torch.inference_mode()
-def answer(
-    model: PreTrainedModel, adapter: Adapter, seen: _Seen, batch: Sequence[Pair], max_new_tokens: int
-) -> list[str]:
-    """The greedy outputs for one batch, of at most `max_new_tokens` tokens each."""
-    features = [seen.encode(image, entry) for image, entry in batch]
-    inputs = {
-        key: value.to(model.device, model.dtype if value.is_floating_point() else None)
-        for key, value in adapter.collate(features, padding_side="left").items()
-    }
-    generated = model.generate(**inputs, max_new_tokens=max_new_tokens, **adapter.generation)
-    return [adapter.decode(ids) for ids in generated[:, inputs["input_ids"].shape[1] :].cpu()]
+def make_batches(rows: Iterable[list[Pair]], batch_size: int) -> Iterator[list[list[Pair]]]:
+    """Rows in batches of at most `batch_size` entries; a row that is longer alone is cut."""
+    batch: list[list[Pair]] = []
+    used = 0
+    for whole in rows:
+        for row in (whole[first : first + batch_size] for first in range(0, len(whole), batch_size)):
+            if used + len(row) > batch_size:
+                yield batch
+                batch, used = [], 0
+            batch.append(row)
+            used += len(row)
+    if batch:
+        yield batch
 
 
-class _Seen:
-    """Encodes entries; the image work is done once an image, or once a size for blank images."""
-
-    def __init__(self, adapter: Adapter, folder: Path, *, blank: bool) -> None:
-        self.adapter, self.folder, self.blank = adapter, folder, blank
-        self.seen: dict[str, tuple[PIL.Image.Image, Vision]] = {}
-
-    def encode(self, image: Image, entry: Entry) -> dict[str, torch.Tensor]:
-        key = f"{image.width}x{image.height}" if self.blank else image.image_id
-        if key not in self.seen:
-            if len(self.seen) >= 4096:
-                self.seen.clear()
-            picture = grey(image) if self.blank else open_image(self.folder, image)
-            # What the model sees is kept, the picture only as far as its size goes.
-            self.seen[key] = (PIL.Image.new("1", picture.size), self.adapter.see(picture))
-        picture, vision = self.seen[key]
-        return self.adapter.encode(entry, picture, with_target=False, vision=vision)
+def _picture(folder: Path, image: Image, *, blank: bool) -> PIL.Image.Image:
+    return grey(image) if blank else open_image(folder, image)
 
 
 def grey(image: Image) -> PIL.Image.Image:
@@ -201,14 +228,3 @@ def fingerprint(*parts: str, files: Iterable[Path] = ()) -> str:
     for path in files:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def _claim(out: Path, fingerprint: str) -> None:
-    """Makes `out` ours to go on with: whole lines of the same fingerprint, or nothing."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    mark = out.with_suffix(".meta.json")
-    if not mark.exists() or read_json(mark).get("fingerprint") != fingerprint:
-        if out.exists():  # outputs of something else: set aside, not lost
-            out.replace(out.with_suffix(".old.jsonl"))
-        write_json(mark, {"fingerprint": fingerprint})
-    drop_half_line(out)

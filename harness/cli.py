@@ -96,3 +96,7 @@ def _options(
     ] = False,
 ) -> None:
     """Image-centric against decentralised annotation: build mixtures, fine-tune, score, compare."""
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,7 @@ from model_adapters import packing
 from model_adapters.base import (
     BoxCodec,
     Family,
+    Places,
     TooLongError,
     Vision,
     end_of_turn,
@@ -93,7 +94,11 @@ class Adapter:
 
     def see(self, image: PIL.Image.Image) -> Vision:
         """What the vision tower gets of an image. Depends on the image only: cache it freely."""
-        return self._family.see(self.processor, image.convert("RGB"))
+        return self._family.see(self.processor, self.frame(image))
+
+    def frame(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        """The image in RGB as the checkpoint's image processor has to get it, whoever runs that."""
+        return self._family.frame(self.processor, image.convert("RGB"))
 
     def encode(
         self,
@@ -148,6 +153,7 @@ class Adapter:
         self, groups: Sequence[Sequence[Mapping[str, torch.Tensor]]], *, row_tokens: int | None = None
     ) -> dict[str, torch.Tensor]:
         """Encoded entries, grouped by image, as one batch in which each image stands once; see `packing`.
+        With targets they are for training, without for generation.
 
         Args:
             row_tokens: pack several images into a row of up to so many tokens; by default a row each.
@@ -172,26 +178,39 @@ class Adapter:
         """Positions (L,) or (axes, L) of an encoded entry, as the model counts them."""
         return self._family.positions(self.processor, feature)
 
-    def with_mask(self, batch: Mapping[str, torch.Tensor], model: Any) -> dict[str, Any]:
-        """A batch of `collate_shared` with its attention_mask, on the batch's device; others as they are."""
+    def with_mask(
+        self, batch: Mapping[str, torch.Tensor], model: Any, *, keys: Mapping[str, torch.Tensor] | None = None
+    ) -> dict[str, Any]:
+        """A batch of `collate_shared` with its attention_mask, on the batch's device; others as they are.
+        `keys` as in `masks`."""
         if "owner" not in batch:
             return dict(batch)
         inputs: dict[str, Any] = {key: batch[key] for key in batch if key not in packing.LAYOUT}
         config = model.config
         kind = config.get_text_config()._attn_implementation
         form = functools.partial(packing.for_attention, kind, config.dtype)
-        masks = self.masks(batch)
+        masks = self.masks(batch, keys=keys)
         inputs["attention_mask"] = (
             {name: form(mask) for name, mask in masks.items()} if isinstance(masks, dict) else form(masks)
         )
         return inputs
 
-    def masks(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Who sees whom (B, L, L) in a batch of `collate_shared`, for each kind of attention the language
-        model has if it has several."""
-        pictured = (batch["input_ids"] == self.image_id) * batch["image"]
-        shown = packing.visible(batch["owner"], batch["image"])
-        return self._family.masks(self._config, shown, batch["position_ids"], pictured)
+    def masks(
+        self, batch: Mapping[str, torch.Tensor], *, keys: Mapping[str, torch.Tensor] | None = None
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Who sees whom (B, L, K) in a batch of `collate_shared`, query by key, for each kind of attention
+        the language model has if it has several.
+
+        Args:
+            keys: what the batch goes on from, and the batch at the end of it; by default the batch.
+        """
+        keys = batch if keys is None else keys
+        shown = packing.visible(batch["owner"], batch["image"], keys["owner"], keys["image"])
+        queries, seen = (
+            Places(one["position_ids"], (one["input_ids"] == self.image_id) * one["image"])
+            for one in (batch, keys)
+        )
+        return self._family.masks(self._config, shown, queries, seen)
 
     def decode(self, ids: torch.Tensor) -> str:
         """Generated ids (L,) as text, without special tokens, stripped."""
@@ -200,6 +219,17 @@ class Adapter:
     def prompt_ids(self, prompt: str, vision: Vision) -> list[int]:
         """Ids of the user's turn, image first, up to where the answer starts."""
         return self._ids([_turn("user", prompt, image=True)], vision, add_generation_prompt=True)
+
+    def placeholder_ids(self, entry: Entry, image: PIL.Image.Image) -> list[int]:
+        """Ids of an entry's prompt with one token for the image, as an engine takes them that does the image
+        work itself.
+
+        Raises:
+            UserError: a text holds a special token of the model.
+        """
+        prompt, _ = written_entry(entry, self.codec, image.width, image.height)
+        self._refuse_special(entry, f"entry {entry.entry_id} with {self.name}")
+        return self._tokens(self._text([_turn("user", prompt, image=True)], add_generation_prompt=True))
 
     def conversation_ids(self, prompt: str, target: str, vision: Vision) -> list[int]:
         """Ids of both turns, to the end of turn; templates that write none after the last answer get one."""
@@ -225,11 +255,13 @@ class Adapter:
 
     def _ids(self, turns: list[dict[str, Any]], vision: Vision, **options: Any) -> list[int]:
         """As the processor's own `apply_chat_template(tokenize=True)`, with the image work done before."""
-        text = self._text(turns, **options)
-        tokenizer = self.processor.tokenizer
         shown = self.processor.replace_image_token(vision, 0)
+        return self._tokens(self._text(turns, **options).replace(self.processor.image_token, shown))
+
+    def _tokens(self, text: str) -> list[int]:
+        """A conversation as ids; its template may have begun the sequence already."""
+        tokenizer = self.processor.tokenizer
         begins = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-        text = text.replace(self.processor.image_token, shown)
         return cast(list[int], tokenizer(text, add_special_tokens=not begins)["input_ids"])
 
     def _refuse_special(self, entry: Entry, what: str) -> None:

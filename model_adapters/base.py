@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import PIL.Image
 import torch
@@ -55,7 +55,20 @@ def see_whole(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
     return dict(processor.image_processor(images=[image], return_tensors="pt"))
 
 
-def seen(config: Any, visible: torch.Tensor, positions: torch.Tensor, pictured: torch.Tensor) -> torch.Tensor:
+class Places(NamedTuple):
+    """Where the tokens of a batch of shared sequences stand: positions (B, L) or (axes, B, L), and which
+    image of its row a token is of (B, L), 0 for text."""
+
+    positions: torch.Tensor
+    pictured: torch.Tensor
+
+
+def as_it_is(processor: ProcessorMixin, image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image."""
+    return image
+
+
+def seen(config: Any, visible: torch.Tensor, queries: Places, keys: Places) -> torch.Tensor:
     """The mask of language models with plain causal attention."""
     return visible
 
@@ -79,14 +92,15 @@ class Family:
         projector: regex (full match) of the linear layers between vision tower and language model.
         codec: the box notation, given the checkpoint's processor.
         flavour: its tiny configuration, see `tiny.flavours`.
-        see: what the vision tower gets of an RGB image. Shows the whole image, or boxes would not be true.
+        frame: an RGB image as the image processor has to get it, where that would cut it.
+        see: what the vision tower gets of such an image. Shows all of it, or boxes would not be true.
         repair: fills in what published processors leave out, or set so that boxes are harmed.
         type_ids: the input that is 1 on image tokens and 0 elsewhere, where the model wants one.
         lora_targets: regex (full match) of the linear layers of the language model.
         positions: positions (L,) or (axes, L) of an encoded entry, as the model itself would count them.
-        masks: for shared sequences, who sees whom (B, L, L), by what the language model calls its kinds of
-            attention if it has several. Given the configuration, what causal attention shows (B, L, L),
-            positions (B, L), and which image of its row a token is of (B, L), 0 for text.
+        masks: for shared sequences, who sees whom (B, L, K), query by key, by what the language model calls
+            its kinds of attention if it has several. Given the configuration, what causal attention shows
+            (B, L, K), and where queries and keys stand.
     """
 
     name: str
@@ -96,14 +110,15 @@ class Family:
     projector: str
     codec: Callable[[ProcessorMixin], BoxCodec]
     flavour: Flavour
+    frame: Callable[[ProcessorMixin, PIL.Image.Image], PIL.Image.Image] = field(default=as_it_is)
     see: Callable[[ProcessorMixin, PIL.Image.Image], Vision] = field(default=see_whole)
     repair: Callable[[Any, ProcessorMixin], None] = field(default=leave)
     type_ids: str | None = None
     lora_targets: str = LANGUAGE_MODEL
     positions: Callable[[ProcessorMixin, Mapping[str, torch.Tensor]], torch.Tensor] = field(default=in_order)
-    masks: Callable[
-        [Any, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor | dict[str, torch.Tensor]
-    ] = field(default=seen)
+    masks: Callable[[Any, torch.Tensor, Places, Places], torch.Tensor | dict[str, torch.Tensor]] = field(
+        default=seen
+    )
 
 
 def written_entry(entry: Entry, codec: BoxCodec, width: int, height: int) -> tuple[str, str]:

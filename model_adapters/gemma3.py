@@ -20,7 +20,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from model_adapters.base import Family, Vision
+from model_adapters.base import Family, Places, Vision
 from model_adapters.boxes import Notation, whole
 from model_adapters.tiny.flavour import VISION, Flavour, text_config
 
@@ -31,12 +31,14 @@ def see(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
 
 
 def masks(
-    config: Gemma3Config, visible: torch.Tensor, positions: torch.Tensor, pictured: torch.Tensor
+    config: Gemma3Config, visible: torch.Tensor, queries: Places, keys: Places
 ) -> dict[str, torch.Tensor]:
     """Tokens of an image see each other both ways; the window slides over positions, not over places in the
     sequence."""
-    together = (pictured[:, :, None] == pictured[:, None, :]) & (pictured > 0)[:, :, None]
-    near = positions[:, :, None] - positions[:, None, :] < config.get_text_config().sliding_window
+    pictured = queries.pictured[:, :, None]
+    together = (pictured == keys.pictured[:, None, :]) & (pictured > 0)
+    away = queries.positions[:, :, None] - keys.positions[:, None, :]
+    near = away < config.get_text_config().sliding_window
     return {"full_attention": visible | together, "sliding_attention": (visible & near) | together}
 
 

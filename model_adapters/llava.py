@@ -20,21 +20,20 @@ from transformers import (
     MistralConfig,
 )
 
-from model_adapters.base import Family, Vision
+from model_adapters.base import Family
 from model_adapters.boxes import Notation, padded
 from model_adapters.tiny.flavour import VISION, Flavour, text_config
 
 
-def see(processor: LlavaProcessor, image: PIL.Image.Image) -> Vision:
-    """pixel_values (1, 3, S, S) of the image padded to a square."""
-    images = processor.image_processor
-    if image.width != image.height:
-        side = max(image.size)
-        background = tuple(round(255 * mean) for mean in images.image_mean)
-        square = PIL.Image.new("RGB", (side, side), background)
-        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-        image = square
-    return dict(images(images=[image], return_tensors="pt"))
+def frame(processor: LlavaProcessor, image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image padded to a square."""
+    if image.width == image.height:
+        return image
+    side = max(image.size)
+    background = tuple(round(255 * mean) for mean in processor.image_processor.image_mean)
+    square = PIL.Image.new("RGB", (side, side), background)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
 
 
 def repair(config: LlavaConfig, processor: LlavaProcessor) -> None:
@@ -84,6 +83,6 @@ FAMILY = Family(
         ends=("<s>", "</s>", "<pad>"),
         make=_tiny,
     ),
-    see=see,
+    frame=frame,
     repair=repair,
 )

@@ -70,7 +70,7 @@ def share_entries(
     predicts the first of its answer, and there are as many of these as entries.
 
     Args:
-        features: what `Adapter.encode` gives with targets: input_ids, labels (L,).
+        features: what `Adapter.encode` gives, with targets or without: input_ids, labels (L,).
         first: the number of the first entry.
 
     Raises:
@@ -78,8 +78,10 @@ def share_entries(
     """
     whole = [feature["input_ids"] for feature in features]
     length = common(whole)
-    for feature in features:
-        length = min(length, int((feature["labels"] != IGNORE).int().argmax()) - 1)
+    labels = [feature.get("labels", torch.full_like(feature["input_ids"], IGNORE)) for feature in features]
+    for answer in labels:
+        trained = (answer != IGNORE).nonzero()
+        length = min(length, int(trained[0] if len(trained) else len(answer)) - 1)
     if (whole[0][length:] == image_id).any():
         raise UserError(
             "the chat template writes the question before the image, so entries cannot share the image: "
@@ -89,7 +91,7 @@ def share_entries(
     owner = [torch.full((len(ids) - length,), first + number) for number, ids in enumerate(whole)]
     return Shared(
         torch.cat([whole[0][:length], *(ids[length:] for ids in whole)]),
-        torch.cat([torch.full((length,), IGNORE), *(feature["labels"][length:] for feature in features)]),
+        torch.cat([torch.full((length,), IGNORE), *(answer[length:] for answer in labels)]),
         torch.cat([where[0][..., :length], *(one[..., length:] for one in where)], dim=-1),
         torch.cat([torch.full((length,), PREFIX), *owner]),
     )
@@ -161,18 +163,29 @@ def pad(values: Sequence[torch.Tensor], fill_value: int) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence(list(values), batch_first=True, padding_value=fill_value)
 
 
-def visible(owner: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+def visible(
+    owner: torch.Tensor,
+    image: torch.Tensor,
+    key_owner: torch.Tensor | None = None,
+    key_image: torch.Tensor | None = None,
+) -> torch.Tensor:
     """(B, L) owners and images -> (B, L, L) bool, query by key: causal, in the same sequence, and of the
-    prefix or the same entry. Padding sees padding, so no row is empty."""
-    causal = torch.ones(owner.shape[1], owner.shape[1], dtype=torch.bool, device=owner.device).tril()
-    same_image = image[:, :, None] == image[:, None, :]
-    key = owner[:, None, :]
+    prefix or the same entry. Padding sees padding, so no row is empty.
+
+    With owners and images (B, K) of keys, the queries are the last L of these, and the result is (B, L, K).
+    """
+    key_owner = owner if key_owner is None else key_owner
+    key_image = image if key_image is None else key_image
+    length, keys = owner.shape[1], key_owner.shape[1]
+    causal = torch.ones(length, keys, dtype=torch.bool, device=owner.device).tril(keys - length)
+    same_image = image[:, :, None] == key_image[:, None, :]
+    key = key_owner[:, None, :]
     return causal & same_image & ((key == PREFIX) | (key == owner[:, :, None]))
 
 
 def for_attention(kind: str, dtype: torch.dtype, mask: torch.Tensor) -> torch.Tensor | BlockMask:
-    """Who sees whom (B, L, L) as an implementation of attention reads it: bools (B, 1, L, L) for SDPA, blocks
-    for FlexAttention, numbers (B, 1, L, L) to add to the scores for eager attention."""
+    """Who sees whom (B, L, K) as an implementation of attention reads it: bools (B, 1, L, K) for SDPA, blocks
+    for FlexAttention, numbers (B, 1, L, K) to add to the scores for eager attention."""
     if kind == block_attention.NAME:
         return block_attention.block_mask(mask)
     mask = mask[:, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -38,34 +38,69 @@ def evaluate(
     blind: Annotated[
         bool, typer.Option(help="Score the model on plain grey images too, as a baseline.")
     ] = True,
-    batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Entries generated at a time.")] = 64,
+    backend: Annotated[str, typer.Option(help="What generates: transformers or vllm.")] = "transformers",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch_size", min=1, help="Entries generated at a time (transformers: 256, vllm: 2048)."
+        ),
+    ] = None,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--batch_tokens", min=1, help="Prompt tokens generated from at a time, padding included (32768)."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Score this many images only.")] = None,
     resamples: Annotated[
         int, typer.Option(min=100, help="Resamples of the bootstrap over patients.")
     ] = 10_000,
 ) -> None:
-    """Score a run on the seven tasks of the test set: predictions.jsonl and scores.json."""
+    """Score a run on the seven tasks of the test set: predictions.jsonl and scores.json.
 
+    Killed, the same command goes on. Started by accelerate, processes share the images:
+    accelerate launch --num_processes 2 -m harness.cli eval RUN
+    """
     from eval import evaluation, terminal
+    from eval.backends import check_backend
+    from eval.team import join_team, leave_team
 
     be_quiet()
     console = Console()
-    plan = evaluation.prepare(
-        run,
-        mixture=mixture,
-        split=split,
-        output_dir=output_dir,
-        predictions=predictions,
-        notation=notation,
-        base=base,
-        limit=limit,
-    )
+    team = join_team()
+    check_backend(backend, team)
+    with team.leader_first():
+        plan = evaluation.prepare(
+            run,
+            mixture=mixture,
+            split=split,
+            output_dir=output_dir,
+            predictions=predictions,
+            notation=notation,
+            base=base,
+            limit=limit,
+            progress=team.leads,
+        )
+    generating: dict[str, Any] = {
+        "blind": blind,
+        "backend": backend,
+        "batch_size": batch_size,
+        "batch_tokens": batch_tokens,
+    }
+    if team.size > 1:
+        from harness.train import use_threads
+
+        use_threads(0)
+        if predictions is None:
+            evaluation.generate(plan, **generating, team=team)
+        leave_team()
+        if not team.leads:
+            return
     scores, problems = evaluation.evaluate(
         plan,
         predictions=predictions,
-        blind=blind,
-        batch_size=batch_size,
         resamples=resamples,
+        **generating,
     )
     for line in problems.lines():
         console.print(f"{predictions}: {line}", markup=False)

@@ -28,7 +28,7 @@ def merge(
     import torch
 
     from data_recipes.errors import unknown
-    from eval.generate import load_model
+    from eval.generate import write_merged
     from eval.runs import read_run
     from model_adapters.registry import load_adapter
 
@@ -38,12 +38,10 @@ def merge(
     refuse_taken(folder)
     found = read_run(run)
     adapter = load_adapter(found.model)
-    model = load_model(adapter, found.adapter, dtype=torch.float32)
     wanted = adapter.dtype if dtype == "auto" else getattr(torch, dtype)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a merge that was killed
-    model.to(wanted).save_pretrained(partial)
-    adapter.processor.save_pretrained(partial)
+    model = write_merged(adapter, found.adapter, partial, dtype=wanted)
     if folder.exists():
         folder.rmdir()
     partial.replace(folder)

@@ -1,15 +1,27 @@
 """Generation: every entry once, whatever happens in between."""
 
 import json
+from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_recipes.errors import UserError
-from data_recipes.records import fill_slots
+from data_recipes.records import Entry, Image, fill_slots
 from data_recipes.store import read_mixture
 from data_recipes.tasks import TASKS
-from eval.generate import blind_pairs, fingerprint, make_batches, predict, token_limits
-from tests.eval.fakes import FakeAdapter, FakeModel
+from eval.generate import (
+    ROW_ENTRIES,
+    blind_pairs,
+    fingerprint,
+    make_batches,
+    make_rows,
+    predict,
+    token_limits,
+)
+from eval.team import Team
+from tests.eval.fakes import FakeAdapter, FakeBackend
 
 LIMITS = {task: i + 1 for i, task in enumerate(TASKS)}
 
@@ -19,9 +31,10 @@ def pairs(mixture_dir):
     return list(read_mixture(mixture_dir).of_split("test"))
 
 
-def run(mixture_dir, pairs, out, model=None, adapter=None, **kwargs):
-    settings = {"max_new_tokens": LIMITS, "batch_size": 5, "progress": False} | kwargs
-    predict(model or FakeModel(), adapter or FakeAdapter(), mixture_dir, pairs, out, **settings)
+def run(mixture_dir, pairs, out, backend=None, **kwargs):
+    backend = backend or FakeBackend()
+    settings = {"max_new_tokens": LIMITS, "batch_size": 20, "progress": False} | kwargs
+    predict(lambda: backend, backend.codec, mixture_dir, pairs, out, **settings)
 
 
 def lines(path):
@@ -29,13 +42,12 @@ def lines(path):
 
 
 def test_every_entry_is_answered_once_with_its_own_prompt(mixture_dir, pairs, tmp_path):
-    model, adapter = FakeModel(), FakeAdapter()
-    run(mixture_dir, pairs, tmp_path / "predictions.jsonl", model, adapter)
-    rows = {row["entry_id"]: row for row in lines(tmp_path / "predictions.jsonl")}
-    assert len(rows) == len(pairs) == len(lines(tmp_path / "predictions.jsonl"))
-    for image, entry in pairs:
-        row = rows[entry.entry_id]
-        boxes = [adapter.codec.write(box, 32, 24) for box in entry.boxes]
+    backend = FakeBackend()
+    run(mixture_dir, pairs, tmp_path / "predictions.jsonl", backend)
+    rows = lines(tmp_path / "predictions.jsonl")
+    assert [row["entry_id"] for row in rows] == [entry.entry_id for _, entry in pairs]
+    for (image, entry), row in zip(pairs, rows, strict=True):
+        boxes = [backend.codec.write(box, 32, 24) for box in entry.boxes]
         n = len(entry.prompt_boxes)
         assert row["output"] == fill_slots(entry.prompt, boxes[:n]).upper()
         assert row["target"] == fill_slots(entry.target, boxes[n:])
@@ -45,17 +57,39 @@ def test_every_entry_is_answered_once_with_its_own_prompt(mixture_dir, pairs, tm
             image.patient_id,
             entry.task,
         )
-    assert len(adapter.images) == len({image.image_id for image, _ in pairs})  # pixels once an image
+        assert backend.limits[entry.entry_id] == LIMITS[entry.task]
+    assert len(backend.greys) == len({image.image_id for image, _ in pairs})  # an image is opened once
 
 
-def test_batches_hold_one_task_and_its_limit(mixture_dir, pairs, tmp_path):
-    batches = make_batches(pairs, 5)
-    assert all(len({entry.task for _, entry in batch}) == 1 for batch in batches)
-    assert sorted(e.entry_id for b in batches for _, e in b) == sorted(e.entry_id for _, e in pairs)
-    model = FakeModel()
-    run(mixture_dir, pairs, tmp_path / "p.jsonl", model)
-    assert model.batches == [len(batch) for batch in batches]
-    assert model.limits == [LIMITS[batch[0][1].task] for batch in batches]
+def made_up(counts):
+    """As many images as counts, with so many questions each."""
+    return [
+        (
+            Image(f"i{n}", "p", "test", "fake", "", 10 + n % 3, 10, ""),
+            Entry(f"i{n}/{k}", f"i{n}", "vqa", "?", "no", (), "fake"),
+        )
+        for n, count in enumerate(counts)
+        for k in range(count)
+    ]
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(1, 50), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_batches_keep_to_their_size_and_lose_nothing(counts, batch_size, blank):
+    pairs = made_up(counts)
+    batches = list(make_batches(make_rows(pairs, blank=blank), batch_size))
+    assert Counter(entry.entry_id for batch in batches for row in batch for _, entry in row) == Counter(
+        entry.entry_id for _, entry in pairs
+    )
+    for batch in batches:
+        assert sum(map(len, batch)) <= batch_size
+        for row in batch:
+            seen = {(image.width, image.height) if blank else image.image_id for image, _ in row}
+            assert len(seen) == 1
+            assert len(row) <= ROW_ENTRIES
+    if not blank and batch_size >= ROW_ENTRIES:  # no image is in more rows than it needs
+        rows = Counter(row[0][0].image_id for batch in batches for row in batch)
+        assert all(rows[f"i{n}"] == -(-count // ROW_ENTRIES) for n, count in enumerate(counts))
 
 
 @pytest.mark.parametrize("torn", ["", '{"entry_id": "test0/v', '{"entry_id": "test1/vqa/0", "output": "é'])
@@ -63,34 +97,95 @@ def test_goes_on_after_a_kill(mixture_dir, pairs, tmp_path, torn):
     whole, out = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
     run(mixture_dir, pairs, whole)
     with pytest.raises(KeyboardInterrupt):
-        run(mixture_dir, pairs, out, FakeModel(dies_after=4))
-    before = out.read_bytes()
-    assert 0 < before.count(b"\n") < len(pairs)
-    out.write_bytes(before + torn.encode()[: len(torn.encode()) - 1])
-    model = FakeModel()
-    run(mixture_dir, pairs, out, model)
-    assert sum(model.batches) == len(pairs) - before.count(b"\n")  # nothing is asked twice
-    assert out.read_bytes().startswith(before)
-    key = str
-    assert sorted(lines(out), key=key) == sorted(lines(whole), key=key)
-    again = FakeModel()
+        run(mixture_dir, pairs, out, FakeBackend(dies_after=31))
+    assert not out.exists()  # predictions are whole or not there
+    part = tmp_path / "killed.part-0.jsonl"
+    assert part.read_bytes().count(b"\n") == 31
+    with part.open("ab") as file:
+        file.write(torn.encode()[: len(torn.encode()) - 1])
+    backend = FakeBackend()
+    run(mixture_dir, pairs, out, backend)
+    assert backend.answered == len(pairs) - 31  # nothing is asked twice
+    assert out.read_bytes() == whole.read_bytes()
+    assert not part.exists()
+    again = FakeBackend()
     run(mixture_dir, pairs, out, again)
-    assert again.batches == []
+    assert again.answered == 0
+
+
+def test_what_is_all_answered_needs_no_model(mixture_dir, pairs, tmp_path):
+    out = tmp_path / "p.jsonl"
+    run(mixture_dir, pairs, out)
+    before = out.read_bytes()
+    predict(None, FakeBackend().codec, mixture_dir, pairs, out, max_new_tokens=LIMITS, progress=False)
+    assert out.read_bytes() == before
+
+
+def test_a_larger_test_set_goes_on_from_a_smaller_one_in_its_own_order(mixture_dir, pairs, tmp_path):
+    out, backend = tmp_path / "p.jsonl", FakeBackend()
+    run(mixture_dir, pairs[40:60], out)
+    run(mixture_dir, pairs, out, backend)
+    assert backend.answered == len(pairs) - 20
+    assert [row["entry_id"] for row in lines(out)] == [entry.entry_id for _, entry in pairs]
+    run(mixture_dir, pairs[40:60], out)  # a part of it loses nothing of the rest
+    assert len(lines(out)) == len(pairs)
+
+
+class Apart(Team):
+    """One of several processes that run one after the other here, so it need not wait."""
+
+    def wait(self):
+        pass
+
+
+def test_processes_share_the_images_and_another_number_goes_on(mixture_dir, pairs, tmp_path):
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "p.jsonl"
+    run(mixture_dir, pairs, whole)
+    backends = [FakeBackend(dies_after=9), FakeBackend(dies_after=5), FakeBackend(dies_after=0)]
+    for rank, backend in enumerate(backends):
+        with pytest.raises(KeyboardInterrupt):
+            run(mixture_dir, pairs, out, backend, team=Apart(rank, 3))
+    shares = [{e for batch in one.batches for row in batch for e in row} for one in backends]
+    assert not set.intersection(*shares)
+    assert len(list(tmp_path.glob("p.part-*.jsonl"))) == 3
+    last = FakeBackend()
+    run(mixture_dir, pairs, out, last)
+    assert last.answered == len(pairs) - 14
+    assert out.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob("p.part-*.jsonl"))
+
+
+def test_two_evaluations_do_not_write_one_file(mixture_dir, pairs, tmp_path):
+    out = tmp_path / "p.jsonl"
+
+    class Meanwhile(FakeBackend):
+        def __call__(self, asked, limits):
+            with pytest.raises(UserError, match="other processes are writing"):
+                run(mixture_dir, pairs, out)
+            yield from super().__call__(asked, limits)
+
+    run(mixture_dir, pairs, out, Meanwhile())
+    assert len(lines(out)) == len(pairs)
+    assert not list(tmp_path.glob("p.lock"))
 
 
 def test_outputs_of_other_weights_are_set_aside(mixture_dir, pairs, tmp_path):
     out = tmp_path / "p.jsonl"
     run(mixture_dir, pairs[:6], out, fingerprint="old")
-    model = FakeModel()
-    run(mixture_dir, pairs[:8], out, model, fingerprint="new")
-    assert sum(model.batches) == 8
-    assert len(lines(tmp_path / "p.old.jsonl")) == 6
+    with pytest.raises(KeyboardInterrupt):
+        run(mixture_dir, pairs[:8], out, FakeBackend(dies_after=1), fingerprint="old")
+    backend = FakeBackend()
+    run(mixture_dir, pairs[:8], out, backend, fingerprint="new")
+    assert backend.answered == 8
+    assert len(lines(tmp_path / "p.old.jsonl")) == 7
 
 
 def test_blank_images_show_nothing(mixture_dir, pairs, tmp_path):
-    adapter = FakeAdapter()
-    run(mixture_dir, pairs, tmp_path / "blind.jsonl", adapter=adapter, blank=True)
-    assert adapter.images == [(128, 128)]  # one size, one grey
+    backend = FakeBackend()
+    run(mixture_dir, pairs, tmp_path / "blind.jsonl", backend, blank=True)
+    assert set(backend.greys) == {(128, 128)}
+    full = len(pairs) // ROW_ENTRIES  # of one size, so they stand together, whatever image they are about
+    assert sum(len(row) == ROW_ENTRIES for batch in backend.batches for row in batch) >= full - 1
 
 
 def test_blind_pairs_ask_each_prompt_once(pairs):
