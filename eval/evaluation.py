@@ -171,14 +171,20 @@ def evaluate(
             for image, entry in plan.pairs
             if entry.entry_id in outputs
         ]
-        plan.out.mkdir(parents=True, exist_ok=True)
-        if own.resolve() != predictions.resolve():
-            write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), own)
+        _replace(own, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     scores = score(answers, resamples=resamples)
     trivial = _baselines(plan, answers, blind_answers)
     content = _content(plan, scores, trivial, problems, resamples=resamples)
     write_json(plan.out / "scores.json", content)
     return content, problems
+
+
+def _replace(path: Path, content: str) -> None:
+    """Writes a file; what it held before, if that was something else, is set aside as `<name>.old.jsonl`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.read_bytes() != content.encode():
+        path.replace(path.with_suffix(".old.jsonl"))
+    write_text(content, path)
 
 
 def trained_on(run: Run, *, progress: bool = True) -> Path:

@@ -158,3 +158,18 @@ def test_half_lines_are_dropped(tmp_path, before, after):
     path.write_bytes(before)
     drop_half_line(path)
     assert path.read_bytes() == after
+
+
+def test_scoring_a_run_s_own_outputs_again_reads_them_again(tmp_path):
+    """What was parsed by older rules, or by hand, does not stay; the former file is set aside."""
+    folder = make_run(tmp_path / "run", make_mixture(tmp_path / "m"), recipe="imax", share=0.5)
+    out, first, _ = score_run(folder)
+    own = out / "predictions.jsonl"
+    rows = [json.loads(line) for line in own.read_text().splitlines()]
+    own.write_text("".join(json.dumps({**row, "parsed": None}) + "\n" for row in rows))
+    stale = own.read_text()
+    plan = evaluation.prepare(str(folder), predictions=own, notation="canonical", progress=False)
+    again, _ = evaluation.evaluate(plan, predictions=own, resamples=200)
+    assert again["tasks"] == first["tasks"]
+    assert [json.loads(line) for line in own.read_text().splitlines()] == rows
+    assert (out / "predictions.old.jsonl").read_text() == stale
