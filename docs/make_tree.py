@@ -22,6 +22,8 @@ ABOUT = {
     "model_adapters/tiny/checkpoint": "the weights (float16), tokenizer and processor of `tiny`",
     "docs/architecture.md": "an entry's way from recipe to report",
     "docs/sharing.md": "one sequence for all entries of an image: flags, loss weights, what cannot be equal",
+    "docs/export.md": "the benchmark in lmms-eval and VLMEvalKit",
+    "docs/metrics-outside.md": "RadGraph, CheXbert, RaTEScore, GREEN and others, merged into the scores",
     "docs/gallery.png": "sixteen phantom radiographs",
     "tests/": "mirror the folders above",
     ".ci/run": "what must hold before a change lands",

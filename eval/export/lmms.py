@@ -74,11 +74,11 @@ file
 
 ```sh
 python -m eval.export.logged logs > predictions.jsonl
-imax eval RUN --mixture {mixture} --predictions predictions.jsonl --notation canonical
+imax eval MODEL --mixture {mixture} --predictions predictions.jsonl --notation canonical
 ```
 
-where RUN is any run folder or model name that is to stand for the model. To change what prompts end with,
-edit `post_prompt` in the YAML files.
+where MODEL is the name that the scores go under. To change what prompts end with, edit `post_prompt` in the
+YAML files.
 """
 
 

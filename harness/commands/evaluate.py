@@ -131,7 +131,7 @@ def _merge(console: Console, run: Path, path: Path) -> None:
 
     merged = outside.merge(run, path)
     for line in merged.lines():
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"written: {run / 'scores.json'}", markup=False)
 
 
