@@ -58,6 +58,10 @@ interval over patients; the printed table holds the values, `overall` being the 
 """
 
 
+# With `image_path` VLMEvalKit unpacks a PNG file an image; without, some versions a JPEG file a row.
+_COLUMNS = ("index", "image", "image_path", "question", "answer", "category", "l2-category", "split", "entry")
+
+
 def write(benchmark: Benchmark, folder: Path) -> None:
     """The TSV, the class file and a README."""
     images = folder / "images"
@@ -65,7 +69,7 @@ def write(benchmark: Benchmark, folder: Path) -> None:
     path = folder / f"{benchmark.name}.tsv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(["index", "image", "question", "answer", "category", "l2-category", "split", "entry"])
+        writer.writerow(_COLUMNS)
         first: dict[str, int] = {}
         for index, (image, entry) in enumerate(benchmark.pairs):
             row = to_row(image, entry)
@@ -74,8 +78,9 @@ def write(benchmark: Benchmark, folder: Path) -> None:
             if pixels == str(index):
                 pixels = base64.b64encode((images / row["image_file"]).read_bytes()).decode()
             question = f"{row['question']} {benchmark.instructions[entry.task]}".strip()
-            extra = [entry.task, entry.kind, benchmark.split, json.dumps(row, ensure_ascii=False)]
-            writer.writerow([index, pixels, question, row["answer"], *extra])
+            kinds = [entry.task, entry.kind, benchmark.split]
+            carried = json.dumps(row, ensure_ascii=False)
+            writer.writerow([index, pixels, row["image_file"], question, row["answer"], *kinds, carried])
     for file_ in images.iterdir():
         file_.unlink()
     images.rmdir()

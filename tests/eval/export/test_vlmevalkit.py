@@ -156,7 +156,9 @@ def test_nothing_of_the_mixtures_own_words_goes_into_code(mixture_dir, tmp_path)
 
 
 @pytest.mark.slow
-def test_vlmevalkit_itself_builds_runs_and_scores_the_dataset(folder, pairs, outputs, tmp_path, monkeypatch):
+def test_vlmevalkit_itself_builds_runs_and_scores_the_dataset(
+    folder, mixture_dir, pairs, outputs, tmp_path, monkeypatch
+):
     datasets = pytest.importorskip("vlmeval.dataset", reason="VLMEvalKit is not installed")
     from vlmeval.inference import infer_data_job
 
@@ -164,7 +166,9 @@ def test_vlmevalkit_itself_builds_runs_and_scores_the_dataset(folder, pairs, out
     monkeypatch.setattr(datasets, "DATASET_CLASSES", [*datasets.DATASET_CLASSES, dataset_class(folder)])
     built = datasets.build_dataset("fake_bench")
     assert type(built).__name__ == "ImaxHarnessBenchmark"
-    entries = iter([json.loads(entry)["entry_id"] for entry in built.data["entry"]])
+    rows = iter([from_row(json.loads(entry)) for entry in built.data["entry"]])
+    originals = {image.image_id: open_image(mixture_dir, image) for image, _ in pairs}
+    seen = set()
 
     class Model:
         def set_dump_image(self, dump):
@@ -174,12 +178,16 @@ def test_vlmevalkit_itself_builds_runs_and_scores_the_dataset(folder, pairs, out
             return False
 
         def generate(self, message, dataset):
-            image, text = message
-            assert PIL.Image.open(image["value"]).size == (32, 24)
-            assert text["type"] == "text"
-            return outputs[next(entries)]
+            shown, asked = message
+            image, entry = next(rows)
+            seen.add(shown["value"])
+            with PIL.Image.open(shown["value"]) as pixels:
+                assert pixels.convert("L").tobytes() == originals[image.image_id].tobytes()
+            assert asked["value"].startswith(entry.prompt.split("{box}")[0])
+            return outputs[entry.entry_id]
 
     infer_data_job(Model(), str(tmp_path), "rote", built)
+    assert len(seen) == 12  # one file an image
     found = built.evaluate(str(tmp_path / "rote_fake_bench.xlsx"))
     expected = score(answers_from_outputs(pairs, outputs, CanonicalBoxes()))
     assert found["overall"] == pytest.approx(expected.average.value)
