@@ -73,7 +73,8 @@ def prepare(
     limit: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Finds out what is to be scored. `run` is a run folder, or a model (then `mixture` says on what).
+    """Finds out what is to be scored. `run` is a run folder, or a model (then `mixture` says on what); for
+    predictions in canonical notation any name of a model will do.
 
     Args:
         limit: score this many images of the split only, evenly spaced.
@@ -95,7 +96,8 @@ def prepare(
         )
     else:
         found = None
-        load_adapter(run)  # an unknown model is told before a mixture is built
+        if predictions is None or notation == "model":
+            load_adapter(run)  # an unknown model is told before a mixture is built
     own = trained_on(found, progress=progress) if found else None
     folder = mixture_folder(mixture, progress=progress) if mixture else own
     assert folder is not None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from data_recipes.errors import UserError
 from harness import be_quiet
 
 
 def evaluate(
     run: Annotated[
         str, typer.Argument(help="A run folder; or a model (name, folder, hub id) with --mixture.")
-    ],
+    ] = "",
     predictions: Annotated[
         Path | None, typer.Option(help="Score this file (entry_id and output a line) and generate nothing.")
     ] = None,
@@ -55,6 +57,15 @@ def evaluate(
     resamples: Annotated[
         int, typer.Option(min=100, help="Resamples of the bootstrap over patients.")
     ] = 10_000,
+    export_format: Annotated[
+        str, typer.Option("--format", help="Score nothing, export --mixture: lmms-eval or vlmevalkit.")
+    ] = "",
+    instructions: Annotated[
+        bool, typer.Option(help="With --format: prompts say which form of answer is read.")
+    ] = True,
+    merge: Annotated[
+        Path | None, typer.Option(help="Score nothing, add this file's metrics to RUN/scores.json.")
+    ] = None,
 ) -> None:
     """Score a run on the seven tasks of the test set: predictions.jsonl and scores.json.
 
@@ -67,6 +78,18 @@ def evaluate(
 
     be_quiet()
     console = Console()
+    elsewhere = {"--predictions": predictions, "--base": base, "--notation": notation != "model"}
+    if export_format:
+        _only("--format", {"RUN": run, "--merge": merge, **elsewhere}, needs={"--mixture": mixture})
+        _export(console, export_format, str(mixture), output_dir, split, limit, instructions)
+        return
+    if merge is not None:
+        unfit = {"--mixture": mixture, "--output_dir": output_dir, "--limit": limit, **elsewhere}
+        _only("--merge", unfit, needs={"RUN": run})
+        _merge(console, Path(run), merge)
+        return
+    if not run:
+        raise UserError("say what to score: a run folder, or a model with --mixture NAME")
     team = join_team()
     check_backend(backend, team)
     with team.leader_first():
@@ -106,6 +129,47 @@ def evaluate(
         console.print(f"{predictions}: {line}", markup=False)
     console.print(terminal.score_table(scores))
     console.print(f"written: {plan.out / 'scores.json'}", markup=False)
+
+
+def _only(option: str, unfit: Mapping[str, object], needs: Mapping[str, object]) -> None:
+    """What an option that replaces scoring needs, and what it can't go with.
+
+    Raises:
+        UserError: something is missing, or too much.
+    """
+    if missing := [name for name, value in needs.items() if not value]:
+        raise UserError(f"{option} needs {missing[0]}: say what it is about")
+    if given := [name for name, value in unfit.items() if value]:
+        raise UserError(f"{option} does not go with {', '.join(given)}: it scores nothing")
+
+
+def _export(
+    console: Console,
+    name: str,
+    mixture: str,
+    folder: Path | None,
+    split: str,
+    limit: int | None,
+    instructions: bool,
+) -> None:
+    from eval.export import export
+
+    benchmark, out = export(name, mixture, folder, split=split, limit=limit, instructions=instructions)
+    console.print(
+        f"{benchmark.name}: {len(benchmark.pairs)} entries about {len(benchmark.images)} images, "
+        f"licence {benchmark.facts['license']}",
+        markup=False,
+    )
+    console.print(f"written: {out} (its README.md says how to run it)", markup=False)
+
+
+def _merge(console: Console, run: Path, path: Path) -> None:
+    from eval import outside
+
+    merged = outside.merge(run, path)
+    for line in merged.lines():
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"written: {run / 'scores.json'}", markup=False)
 
 
 def leaderboard(
