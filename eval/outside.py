@@ -108,7 +108,11 @@ def _estimate(
             continue
         samples = _quotient(resampled_sums(sums, resamples=drawn["resamples"], seed=drawn["seed"]))
         estimates[name] = Estimate(
-            value, *interval(samples), n, metric.get("unit", "%"), metric.get("higher_is_better", True)
+            value,
+            *interval(samples, len(sums)),
+            n,
+            metric.get("unit", "%"),
+            metric.get("higher_is_better", True),
         )
     return Merged(content["source"], task, estimates, not_computed, problems)
 

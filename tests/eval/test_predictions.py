@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from data_recipes.errors import UserError
 from data_recipes.records import Box, Image
 from data_recipes.tasks.calculation import Ratio
+from eval import evaluation
 from eval.predictions import (
     MAX_OUTPUT,
     CanonicalBoxes,
@@ -20,7 +21,8 @@ from eval.predictions import (
     read_outputs,
     read_own,
 )
-from tests.eval.factories import entry
+from tests.eval.factories import entry, make_mixture
+from tests.eval.run_folders import make_run, score_run
 
 IMAGE = Image("i0", "p0", "test", "fake", "", 200, 100, "PA")
 KNOWN = {"a", "b", "c", "d", "e"}
