@@ -5,20 +5,16 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from data_recipes.errors import UserError
-from data_recipes.recipe import mixture_folder
-from data_recipes.records import SPLITS, Mixture
-from data_recipes.store import read_mixture
 from data_recipes.tables import write_text
 from eval.answers import Answer, known
 from eval.backends import BATCH_SIZES
 from eval.baselines import baselines, best
 from eval.generate import ALONE, Pair, blind_pairs, fingerprint, make_backend, predict, token_limits
+from eval.plan import Evaluation
 from eval.predictions import (
     BoxNotation,
     CanonicalBoxes,
@@ -29,103 +25,14 @@ from eval.predictions import (
     read_outputs,
     read_own,
 )
-from eval.runs import Run, read_run, write_json
-from eval.scores import Scores, score, spread
+from eval.runs import write_json
+from eval.scores import Scores, score
 from eval.stats import RESAMPLES, SEED
 from eval.tasks import metrics
 from eval.team import Team
 from model_adapters.registry import load_adapter
 
-NOTATIONS = ("model", "canonical")
 BLIND_PROMPTS = 200  # different prompts a task that the model answers without an image
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is scored (a run, or a base model) on which split of which mixture, and where results go."""
-
-    model: str
-    run: Run | None
-    base: bool
-    folder: Path
-    mixture: Mixture
-    train: Mixture
-    split: str
-    limit: int | None
-    notation: str
-    pairs: Sequence[Pair]
-    out: Path
-
-    @property
-    def adapter_folder(self) -> Path | None:
-        return None if self.base or self.run is None else self.run.adapter
-
-
-def prepare(
-    run: str,
-    *,
-    mixture: str | None = None,
-    split: str = "test",
-    output_dir: Path | None = None,
-    predictions: Path | None = None,
-    notation: str = "model",
-    base: bool = False,
-    limit: int | None = None,
-    progress: bool = True,
-) -> Evaluation:
-    """Finds out what is to be scored. `run` is a run folder, or a model (then `mixture` says on what); for
-    predictions in canonical notation any name of a model will do.
-
-    Args:
-        limit: score this many images of the split only, evenly spaced.
-
-    Raises:
-        UserError: no such run, model, mixture, split or notation.
-    """
-    if notation not in NOTATIONS:
-        raise UserError(f"unknown notation {notation!r}: it is one of {', '.join(NOTATIONS)}")
-    if notation != "model" and predictions is None:
-        raise UserError("--notation is about a file: give it with --predictions")
-    if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}: it is one of {', '.join(SPLITS)}")
-    if (Path(run) / "run.yaml").is_file() or (mixture is None and Path(run).exists()):
-        found: Run | None = read_run(Path(run))
-    elif mixture is None:
-        raise UserError(
-            f"no run folder {run!r}. To score a model without training, say on what: --mixture NAME"
-        )
-    else:
-        found = None
-        if predictions is None or notation == "model":
-            load_adapter(run)  # an unknown model is told before a mixture is built
-    own = trained_on(found, progress=progress) if found else None
-    folder = mixture_folder(mixture, progress=progress) if mixture else own
-    assert folder is not None
-    content = read_mixture(folder)
-    pairs = spread(list(content.of_split(split)), limit)
-    if not pairs:
-        raise UserError(f"{folder}: the {split} split has no entries")
-    train = read_mixture(own) if own and own.resolve() != folder.resolve() else content
-    parts = _other_than_own(found, folder, content, own, predictions)
-    parts += ["base"] * base + [split] * (split != "test") + [f"limit-{limit}"] * (limit is not None)
-    default = (
-        found.folder if found else Path("runs") / f"{Path(run).name}-{content.meta.get('name', folder.name)}"
-    )
-    if found and parts:
-        default /= "-".join(["eval", *parts])
-    return Evaluation(
-        model=found.model if found else run,
-        run=found,
-        base=base or found is None,
-        folder=folder,
-        mixture=content,
-        train=train,
-        split=split,
-        limit=limit,
-        notation=notation,
-        pairs=pairs,
-        out=output_dir or default,
-    )
 
 
 def evaluate(
@@ -189,22 +96,6 @@ def _replace(path: Path, content: str) -> None:
     write_text(content, path)
 
 
-def trained_on(run: Run, *, progress: bool = True) -> Path:
-    """The folder of the mixture that a run was trained on, built again if it is gone.
-
-    Raises:
-        UserError: it is gone and its recipe now gives another one.
-    """
-    if run.mixture.is_dir():
-        return run.mixture
-    folder = mixture_folder(run.recipe, progress=progress)
-    if read_mixture(folder).meta.get("mixture_hash") != run.mixture_hash:
-        raise UserError(
-            f"{run.folder}: its mixture {run.mixture} is gone, and recipe {run.recipe} now gives another"
-        )
-    return folder
-
-
 def generate(
     plan: Evaluation,
     *,
@@ -230,6 +121,7 @@ def generate(
     limits = token_limits(adapter, plan.train)
     weights = sorted(plan.adapter_folder.glob("adapter_*")) if plan.adapter_folder else []
     facts = [plan.model, str(plan.mixture.meta.get("mixture_hash")), plan.split, json.dumps(limits)]
+    facts += _stored(Path(adapter.folder))
     mark = fingerprint(*facts, *([] if backend == "transformers" else [backend]), files=weights)
     make = functools.cache(
         functools.partial(make_backend, backend, adapter, plan.adapter_folder, batch_tokens=batch_tokens)
@@ -262,6 +154,12 @@ def generate(
     return answers_from_rows([pair for pair in plan.pairs if pair[1].entry_id in covered], covered)
 
 
+def _stored(folder: Path) -> list[str]:
+    """What changes when a checkpoint in this folder is replaced by another."""
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+
+
 def _baselines(plan: Evaluation, answers: Sequence[Answer], blind: Sequence[Answer]) -> dict[str, Any]:
     """{task: {"best": name, "value": its headline, "values": {name: headline}}}."""
     values = baselines(known(plan.train.of_split("train")), answers)
@@ -288,9 +186,9 @@ def _content(
         "baselines": trivial,
         "mixture_hash": plan.mixture.meta.get("mixture_hash"),
         "model": plan.model,
-        "recipe": plan.run.recipe if plan.run and not plan.base else None,
+        "recipe": plan.run.recipe if plan.run and plan.adapter_folder else None,
         "run": str(plan.run.folder.resolve()) if plan.run else None,
-        "adapter": not plan.base,
+        "adapter": plan.adapter_folder is not None,
         "mixture": str(plan.folder.resolve()),
         "mixture_name": plan.mixture.meta.get("name"),
         "split": plan.split,
@@ -307,21 +205,3 @@ def _content(
         },
         "versions": {name: version(name) for name in ("rouge-score", "sacrebleu", "nltk", "scipy", "numpy")},
     }
-
-
-def _other_than_own(
-    run: Run | None, folder: Path, content: Mixture, own: Path | None, predictions: Path | None
-) -> list[str]:
-    """What sets this evaluation apart from the run's own, as parts of a folder's name: results of another one
-    never overwrite the run's own."""
-    parts = []
-    if own is None or own.resolve() != folder.resolve():
-        parts.append(str(content.meta.get("name") or folder.name))
-    if (
-        run
-        and predictions
-        and run.predictions.exists()
-        and predictions.resolve() != run.predictions.resolve()
-    ):
-        parts.append(predictions.stem)
-    return parts

@@ -15,7 +15,10 @@ from harness import be_quiet
 
 def evaluate(
     run: Annotated[
-        str, typer.Argument(help="A run folder; or a model (name, folder, hub id) with --mixture.")
+        str,
+        typer.Argument(
+            help="A run folder; or, with --mixture, a model (name, folder, hub id) or a PEFT adapter folder."
+        ),
     ] = "",
     predictions: Annotated[
         Path | None, typer.Option(help="Score this file (entry_id and output a line) and generate nothing.")
@@ -74,6 +77,7 @@ def evaluate(
     """
     from eval import evaluation, terminal
     from eval.backends import check_backend
+    from eval.plan import prepare
     from eval.team import join_team, leave_team
 
     be_quiet()
@@ -93,7 +97,7 @@ def evaluate(
     team = join_team()
     check_backend(backend, team)
     with team.leader_first():
-        plan = evaluation.prepare(
+        plan = prepare(
             run,
             mixture=mixture,
             split=split,

@@ -7,6 +7,7 @@ import yaml
 
 from data_recipes.store import read_mixture
 from eval import evaluation
+from eval.plan import prepare
 from eval.predictions import CanonicalBoxes, prediction
 
 HOSTILE = (
@@ -46,7 +47,7 @@ def score_run(folder, **kwargs):
     options = {
         key: kwargs.pop(key) for key in ("mixture", "output_dir", "split", "limit", "base") if key in kwargs
     }
-    plan = evaluation.prepare(str(folder), predictions=file, notation="canonical", progress=False, **options)
+    plan = prepare(str(folder), predictions=file, notation="canonical", progress=False, **options)
     content, problems = evaluation.evaluate(plan, predictions=file, resamples=200, **kwargs)
     return plan.out, content, problems
 

@@ -11,9 +11,10 @@ from transformers import TrainingArguments
 
 from data_recipes.errors import UserError
 from data_recipes.tasks import TASKS
-from eval import evaluation, leaderboard, pairs
+from eval import leaderboard, pairs
 from eval.board import sections
 from eval.compare import compare, gains
+from eval.plan import prepare
 from eval.seeds import DEFAULT_SEED
 from tests.eval.factories import make_mixture
 from tests.eval.run_folders import change_scores, make_run, score_run
@@ -254,16 +255,16 @@ def test_results_of_something_else_do_not_overwrite_the_runs_own(runs, tmp_path)
 
 def test_mistakes_of_users(runs, tmp_path):
     with pytest.raises(UserError, match="no run folder"):
-        evaluation.prepare("nowhere")
+        prepare("nowhere")
     with pytest.raises(UserError, match="did you mean 'tiny'"):
-        evaluation.prepare("tinny", mixture="imax")
+        prepare("tinny", mixture="imax")
     with pytest.raises(UserError, match="unknown notation"):
-        evaluation.prepare(str(runs[0]), notation="latex")
+        prepare(str(runs[0]), notation="latex")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no run\.yaml"):
-        evaluation.prepare(str(tmp_path / "empty"))
+        prepare(str(tmp_path / "empty"))
     with pytest.raises(UserError, match="unknown split"):
-        evaluation.prepare(str(runs[0]), split="tset")
+        prepare(str(runs[0]), split="tset")
     with pytest.raises(UserError, match=r"no scores\.json"):
         leaderboard.build([tmp_path / "empty"], tmp_path / "board")
     with pytest.raises(UserError, match="given twice"):
@@ -274,4 +275,4 @@ def test_mistakes_of_users(runs, tmp_path):
     for text, what in (("a: [", "not a YAML"), ("recipe: x", "is missing"), ("- 1", "not a YAML")):
         (runs[1] / "run.yaml").write_text(text)
         with pytest.raises(UserError, match=what):
-            evaluation.prepare(str(runs[1]))
+            prepare(str(runs[1]))

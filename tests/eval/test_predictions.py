@@ -10,6 +10,7 @@ from data_recipes.errors import UserError
 from data_recipes.records import Box, Image
 from data_recipes.tasks.calculation import Ratio
 from eval import evaluation
+from eval.plan import prepare
 from eval.predictions import (
     MAX_OUTPUT,
     CanonicalBoxes,
@@ -170,7 +171,7 @@ def test_scoring_a_run_s_own_outputs_again_reads_them_again(tmp_path):
     rows = [json.loads(line) for line in own.read_text().splitlines()]
     own.write_text("".join(json.dumps({**row, "parsed": None}) + "\n" for row in rows))
     stale = own.read_text()
-    plan = evaluation.prepare(str(folder), predictions=own, notation="canonical", progress=False)
+    plan = prepare(str(folder), predictions=own, notation="canonical", progress=False)
     again, _ = evaluation.evaluate(plan, predictions=own, resamples=200)
     assert again["tasks"] == first["tasks"]
     assert [json.loads(line) for line in own.read_text().splitlines()] == rows

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from peft import LoraConfig, get_peft_model
 
 from harness import cli
+from model_adapters.registry import load_adapter
 from tests.harness.conftest import make_mixture
 
 ACCELERATE = (str(Path(sys.executable).parent / "accelerate"), "launch", "--quiet", "--multi_gpu")
@@ -108,3 +110,35 @@ def test_several_processes_and_vllm_exclude_each_other(capsys, monkeypatch):
         cli.main(["eval", "tiny", "--mixture", "imax", "--backend", "vllm"])
     assert stop.value.code == 2
     assert "without accelerate" in capsys.readouterr().err
+
+
+def code_of(*arguments: str) -> int:
+    """The exit code of `imax`."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    return stop.value.code or 0
+
+
+def test_a_peft_adapter_from_anywhere_is_scored_on_its_base(mixture, tmp_path):
+    adapter = load_adapter("tiny")
+    config = LoraConfig(r=2, target_modules=adapter.lora_targets, init_lora_weights=False)
+    model = get_peft_model(adapter.load_model(), config)
+    model.peft_config["default"].base_model_name_or_path = "tiny"
+    model.save_pretrained(tmp_path / "lora", save_embedding_layers=False)
+    asked = ["--mixture", str(mixture), "--split", "validation", "--no-blind", "--resamples", "100"]
+    for name, more in (("adapted", []), ("base", ["--base"])):
+        where = ["--output_dir", str(tmp_path / name)]
+        assert code_of("eval", str(tmp_path / "lora"), *asked, *more, *where) == 0
+    scores = [json.loads((tmp_path / name / "scores.json").read_text()) for name in ("adapted", "base")]
+    assert [found["adapter"] for found in scores] == [True, False]
+    assert {found["model"] for found in scores} == {"tiny"}
+    outputs = [(tmp_path / name / "predictions.jsonl").read_text() for name in ("adapted", "base")]
+    assert outputs[0] != outputs[1]
+
+
+def test_an_adapter_without_its_base_is_named(tmp_path, capsys):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert code_of("eval", str(tmp_path), "--mixture", "imax") == 2
+    assert "does not say which model it adapts" in " ".join(capsys.readouterr().err.split())
+    assert code_of("eval", str(tmp_path)) == 2
+    assert "--mixture NAME" in capsys.readouterr().err
