@@ -73,7 +73,8 @@ def verdicts(runs: Sequence[Standing]) -> list[str]:
     outcome = "IMAX beat DMAX" if average.ci_low > 0 else "DMAX beat IMAX" if average.ci_high < 0 else ""
     outcome = outcome or "no difference shown, as the interval holds 0"
     pair = f"{comparison.first} − {comparison.second}"
-    lines = [f"Multi-task average: {pair} = {_difference(average)}: {outcome}.", _by_task(comparison)]
+    by_task = f"{_by_task(comparison)} One run each: intervals are for other patients, not for other seeds."
+    lines = [f"Multi-task average: {pair} = {_difference(average)}: {outcome}.", by_task]
     lines += [f"{line.task}: {pair} = {_difference(line)}." for line in comparison.lines[:-1]]
     return lines
 
