@@ -28,7 +28,9 @@ def test_every_metric_of_a_task(task, mixture_dir, tmp_path):
     answers = right(known(pairs), 0.5)
     boxes = CanonicalBoxes()
     targets = [prediction(entry, image, "", boxes)["target"] for image, entry in pairs]
-    outputs = [target if a.predicted is not None else "?!" for target, a in zip(targets, answers, strict=True)]
+    outputs = [
+        target if a.predicted is not None else "?!" for target, a in zip(targets, answers, strict=True)
+    ]
     expected = score(answers).tasks[task]
     found = load(task, tmp_path).compute(
         predictions=outputs,
