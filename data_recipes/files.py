@@ -77,15 +77,25 @@ class Files:
         )
 
     @cached_property
-    def images(self) -> dict[str, str]:
-        """Name of an image file -> its path relative to the root, at any depth; links to folders are not
-        followed. Where a name is there twice, the first by path."""
-        found: dict[str, str] = {}
+    def image_files(self) -> list[str]:
+        """Paths of all image files relative to the root, at any depth; links to folders are not followed."""
+        found: list[str] = []
         for folder, names in _walk(self.root):
             below = folder.relative_to(self.root).as_posix()
             for name in names:
                 if name.lower().endswith(IMAGE_SUFFIXES):
-                    found.setdefault(name, name if below == "." else f"{below}/{name}")
+                    found.append(name if below == "." else f"{below}/{name}")
+        return found
+
+    @cached_property
+    def images(self) -> dict[str, str]:
+        """Name of an image file, with and without its suffix -> its path relative to the root. Where a name
+        is there twice, the first by path."""
+        found: dict[str, str] = {}
+        for path in self.image_files:
+            name = path.rpartition("/")[2]
+            found.setdefault(name, path)
+            found.setdefault(name.rpartition(".")[0], path)
         return found
 
     def fingerprint(self, needed: Sequence[Needed], *, images: bool) -> str:
@@ -96,8 +106,7 @@ class Files:
             if path := self.find(item):
                 total.update(f"{item.key} {path.name} {_state(path)}\n".encode())
         if images:
-            for name, path_ in sorted(self.images.items()):
-                total.update(f"{name} {path_}\n".encode())
+            total.update("\n".join(self.image_files).encode())
         return total.hexdigest()
 
 

@@ -6,19 +6,16 @@ Nothing is decoded here: the recipe chooses among the images, and only the chose
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_recipes.draws import draws
 from data_recipes.errors import UserError, unknown
-from data_recipes.files import Files, Needed, package_version
 from data_recipes.funnel import Funnel
-from data_recipes.tasks import TASKS
 
 # `split` is "" where it is drawn, or "train+validation" where it is drawn between these two.
 # `file` is relative to the root, "" where there is none; width and height are 0 where only the file knows.
@@ -34,7 +31,6 @@ ENTRY_COLUMNS: dict[str, Any] = {
 }  # fmt: skip
 
 Pixels = Literal["copy", "link", "skip"]
-View = Literal["PA", "AP", "lateral", "unknown"]
 
 
 class FileOptions(BaseModel):
@@ -54,28 +50,6 @@ class FileOptions(BaseModel):
     @property
     def placing(self) -> Pixels:
         return self.pixels or ("copy" if self.root is not None else "skip")
-
-
-class DatasetOptions(FileOptions):
-    """Options of the sources that read published datasets.
-
-    Attributes:
-        views: images of other views are left out.
-        caps: task -> the most entries of it that an image may carry.
-    """
-
-    views: list[View] = ["PA", "AP"]
-    caps: dict[str, int] = Field(default={})
-
-    @field_validator("caps")
-    @classmethod
-    def _tasks(cls, caps: dict[str, int]) -> dict[str, int]:
-        for task, most in caps.items():
-            if task not in TASKS:
-                raise unknown("task", task, TASKS)
-            if most < 0:
-                raise ValueError("a cap must not be negative")
-        return caps
 
 
 Options = TypeVar("Options", bound=FileOptions)
@@ -119,65 +93,3 @@ def parse_options(model: type[Options], source: str, options: Mapping[str, Any])
             raise unknown(f"value of option {key}", str(first["input"]), known) from None
         message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
         raise UserError(f"source {source}: option {key} is {first['input']!r}: {message}") from None
-
-
-def located(images: pl.DataFrame, files: Files, options: FileOptions, names: pl.Expr) -> pl.DataFrame:
-    """`images` with the column `file`: where below the root the file of that name lies; the bare name where
-    it lies nowhere, so that whoever places it can say which one is missing; "" without pixels."""
-    if options.placing == "skip":
-        return images.with_columns(file=pl.lit(""))
-    wanted = images.with_columns(__name=names)
-    known = pl.DataFrame(
-        {"__name": list(files.images), "file": list(files.images.values())},
-        schema={"__name": pl.String, "file": pl.String},
-    )
-    found = wanted.join(known, on="__name", how="left", maintain_order="left")
-    return found.with_columns(pl.col("file").fill_null(pl.col("__name"))).drop("__name")
-
-
-def in_views(
-    images: pl.DataFrame, options: DatasetOptions, funnel: Funnel, step: str = "views"
-) -> pl.DataFrame:
-    """Images of the views that the options keep."""
-    drops = {
-        f"view {view}": pl.col("view") == view
-        for view in ("PA", "AP", "lateral", "unknown")
-        if view not in options.views
-    }
-    return funnel.keep(step, "images", images, drops)
-
-
-def capped(entries: pl.DataFrame, caps: Mapping[str, int], seed: int, funnel: Funnel) -> pl.DataFrame:
-    """At most `caps[task]` entries of each task an image; which ones stay is drawn by entry id."""
-    if not caps:
-        return entries
-    drawn = entries.with_columns(__draw=pl.Series(draws(entries["entry_id"], seed, "caps")))
-    rank = pl.col("__draw").rank("ordinal").over("image_id", "task")
-    most = pl.col("task").replace_strict(caps, default=None, return_dtype=pl.Int64)
-    drawn = drawn.with_columns(rank.alias("__rank"))
-    drops = {
-        f"beyond the cap of {task}": (pl.col("task") == task) & (pl.col("__rank") > most) for task in caps
-    }
-    return funnel.keep("caps", "entries", drawn, drops).drop("__draw", "__rank")
-
-
-def official(split_of: Mapping[str, pl.Series], ids: pl.Expr) -> pl.Expr:
-    """Split of each image by the lists of the dataset's authors, "" where no list has it."""
-    split = pl.lit("")
-    for name, listed in split_of.items():
-        split = pl.when(ids.is_in(listed.implode())).then(pl.lit(name)).otherwise(split)
-    return split
-
-
-def found_notes(needed: Sequence[Needed], files: Files) -> tuple[str, ...]:
-    """Sentences for the card: where the files come from, and which optional ones are not there."""
-    origin: tuple[str, ...] = ()
-    if files.package:
-        version = package_version()
-        origin = (f"Annotations as package {files.package} {version} carries them; no --root was given.",)
-    missing = (
-        f"Without {' or '.join(item.names)}: no {item.adds}."
-        for item in needed
-        if not item.required and files.find(item) is None
-    )
-    return (*origin, *missing)

@@ -78,6 +78,13 @@ SOURCES = {
     "phantom": "data_recipes.sources.phantom",
     "ct": "data_recipes.sources.ct",
     "folder": "data_recipes.sources.folder",
+    "nih": "data_recipes.sources.nih",
+    "vindr": "data_recipes.sources.vindr",
+    "rsna": "data_recipes.sources.rsna",
+    "siim": "data_recipes.sources.siim",
+    "chexpert": "data_recipes.sources.chexpert",
+    "openi": "data_recipes.sources.openi",
+    "padchest": "data_recipes.sources.padchest",
 }
 
 
