@@ -14,11 +14,11 @@ from data_recipes.tasks import report as report_task
 
 __all__ = ["annotate", "phrase"]
 
-_PROMPTS = {
+PROMPTS = {
     module.NAME: module.PROMPTS for module in (calculation, report_task, severity, findings, rec, reg, vqa)
 }
 # Above this IoU two boxes mark the same region, and a box alone no longer says which of the two is meant.
-_SAME_REGION = 0.6
+SAME_REGION = 0.6
 
 
 def annotate(scene: Scene, image: Image, rng: np.random.Generator) -> tuple[Entry, ...]:
@@ -30,7 +30,7 @@ def annotate(scene: Scene, image: Image, rng: np.random.Generator) -> tuple[Entr
     numbers = dict.fromkeys(TASKS, 0)
 
     def add(task: str, kind: str, target: Written, prompt_boxes: tuple[Box, ...] = (), **slots: str) -> None:
-        templates = _PROMPTS[task]
+        templates = PROMPTS[task]
         prompt = pick(rng, templates.get(kind) or templates["question"])
         for slot, text in slots.items():
             prompt = prompt.replace("{" + slot + "}", text)
@@ -79,6 +79,6 @@ def regions(abnormalities: tuple[Abnormality, ...]) -> list[tuple[str, Box]]:
     clear = [
         (text, box)
         for text, box in named
-        if not any(other != text and box.iou(region) > _SAME_REGION for other, region in named)
+        if not any(other != text and box.iou(region) > SAME_REGION for other, region in named)
     ]
     return list(dict.fromkeys(clear))

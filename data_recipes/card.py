@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from data_recipes.funnel import table
 from data_recipes.records import SPLITS
 from data_recipes.tasks import TASKS
 
@@ -31,6 +32,7 @@ def card(meta: Mapping[str, Any], rejected: Sequence[str] = ()) -> str:
         _match(meta.get("match")),
         _splits(recipe),
         _origin(meta),
+        _funnel(meta.get("funnel", [])),
         _rejected(rejected),
         "".join(f"- {note}\n" for note in meta.get("notes", [])),
     ]
@@ -113,6 +115,21 @@ def _origin(meta: Mapping[str, Any]) -> str:
     lines.append(f"- content hash `{meta.get('mixture_hash', '')}`")
     recipe = yaml.safe_dump(meta.get("recipe", {}), sort_keys=False, allow_unicode=True)
     return "\n".join(lines) + f"\n\nThe recipe:\n\n```yaml\n{recipe}```"
+
+
+def _funnel(steps: Sequence[Mapping[str, Any]]) -> str:
+    if not steps:
+        return ""
+    lines = [
+        "## Where rows went",
+        "",
+        "Every row that came is kept or dropped for a reason, step by step.",
+        "",
+        "| source | step | counted | came | kept | dropped |",
+        "|---|---|---|---:|---:|---|",
+    ]
+    cells = (" | ".join(str(cell).replace("|", "/") for cell in row) for row in table(steps))
+    return "\n".join([*lines, *(f"| {row} |" for row in cells)])
 
 
 def _rejected(rejected: Sequence[str], shown: int = 20) -> str:

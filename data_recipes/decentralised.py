@@ -4,25 +4,28 @@ copied."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from data_recipes.errors import UserError
 from data_recipes.image_centric import Assembled
 from data_recipes.mixing import one_task, share_out
 from data_recipes.pixels import decode, digest, inside
-from data_recipes.reading import Delivered, Job, place, read
+from data_recipes.placing import place
+from data_recipes.reading import Delivered, Job, read
 from data_recipes.recipe_file import Decentralised
 from data_recipes.records import Entry, Image, Mixture
-from data_recipes.reject import Rejection
 from data_recipes.sources import SOURCES, reads_files, source
 from data_recipes.stats import words
+from data_recipes.stock import Stock, open_stock
 from data_recipes.tasks import TASKS
 
 _HELD_EQUAL = {
@@ -79,8 +82,8 @@ def assemble(
         UserError: a task has no source, a source runs dry, or a patient appears twice.
     """
     needs = _needs(recipe, matched)
-    rejected = _fill(needs, recipe, folder, progress)
-    result = Assembled([], [], {}, rejected)
+    result = Assembled([], [], {}, [])
+    _fill(needs, recipe, matched, folder, result, progress)
     for number, (task, need) in enumerate(needs.items()):
         members = need.enough()
         rng = np.random.default_rng([recipe.seed, TASKS.index(task), number])
@@ -94,9 +97,9 @@ def assemble(
         result.digests.update({found.image.image_id: found.digest for found in members})
         result.entries.extend(chosen)
     _check_patients(result, matched)
-    meta = _match(recipe, matched, result)
+    result.meta.update(_match(recipe, matched, result))
     _hold_out(result, matched, matched_folder, folder)
-    return Assembled(result.images, result.entries, result.digests, rejected, meta)
+    return result
 
 
 def _needs(recipe: Decentralised, matched: Mixture) -> dict[str, _Need]:
@@ -137,17 +140,30 @@ def _needs(recipe: Decentralised, matched: Mixture) -> dict[str, _Need]:
     }
 
 
-def _fill(needs: Mapping[str, _Need], recipe: Decentralised, folder: Path, progress: bool) -> list[Rejection]:
+def _fill(
+    needs: Mapping[str, _Need],
+    recipe: Decentralised,
+    matched: Mixture,
+    folder: Path,
+    result: Assembled,
+    progress: bool,
+) -> None:
     """Reads, in rounds, what is missing: how many images a task needs shows only when their entries are
     there."""
-    rejected: list[Rejection] = []
+    label = f"{recipe.name}: images"
+    stocks = _stocks(needs, recipe, matched, folder)
     while short := {task: need.missing() for task, need in needs.items() if need.missing()}:
-        jobs = [job for task, number in short.items() for job in _jobs(task, number, needs[task], recipe)]
-        delivered, bad = read(jobs, folder, label=f"{recipe.name}: patients", progress=progress)
-        rejected += bad
-        for task in short:
+        made = [task for task in short if task not in stocks]
+        jobs = [job for task in made for job in _jobs(task, short[task], needs[task], recipe)]
+        delivered, bad = read(jobs, folder, label=label, progress=progress and bool(jobs))
+        result.rejected.extend(bad)
+        for task, number in short.items():
             need = needs[task]
-            fresh = [f for f in delivered if f.entries[0].task == task and f.image.split == "train"]
+            if task in stocks:
+                need.asked += number
+                fresh = stocks[task].take({"train": number}, label=label, progress=progress, task=task)
+            else:
+                fresh = [f for f in delivered if f.entries[0].task == task and f.image.split == "train"]
             need.found += fresh
             need.idle = 0 if fresh else need.idle + 1
             if need.idle == _PATIENCE:
@@ -155,19 +171,43 @@ def _fill(needs: Mapping[str, _Need], recipe: Decentralised, folder: Path, progr
                     f"{recipe.name}: source {recipe.sources[task].source} has {len(need.found)} images with "
                     f"{need.reach(need.found)} of the {need.total} {recipe.match.by} that task {task} needs"
                 )
-    return rejected
+    for stock in {id(stock): stock for stock in stocks.values()}.values():
+        stock.close()
+        result.rejected.extend(stock.rejected)
+        result.funnel.extend(stock.funnel.steps)
+        result.notes.extend(note for note in stock.notes if note not in result.notes)
+
+
+def _stocks(tasks: Iterable[str], recipe: Decentralised, matched: Mixture, folder: Path) -> dict[str, Stock]:
+    """The stock that each task with a source of files draws on; tasks with the same source and options share
+    one. Patients of the matched mixture stay out."""
+    taken = pl.Series([image.patient_id for image in matched.images], dtype=pl.String).unique().implode()
+    split = pl.col("split")
+    usable = split.is_in(["", "train", "train+validation"]) & ~pl.col("patient_id").is_in(taken)
+
+    def splits(images: pl.DataFrame) -> pl.Series:
+        return images.select(pl.when(usable).then(pl.lit("train")).otherwise(pl.lit("held out"))).to_series()
+
+    opened: dict[str, Stock] = {}
+    stocks: dict[str, Stock] = {}
+    for task in tasks:
+        given = recipe.sources[task]
+        if reads_files(given.source):
+            key = json.dumps([given.source, given.options], sort_keys=True, default=str)
+            if key not in opened:
+                opened[key] = open_stock(
+                    given.source, given.options, folder, splits, TASKS, seed=recipe.seed, shuffle=True
+                )
+            stocks[task] = opened[key]
+    return stocks
 
 
 def _jobs(task: str, number: int, need: _Need, recipe: Decentralised) -> list[Job]:
     given = recipe.sources[task]
-    module = source(given.source)
-    if reads_files(given.source) and need.asked:
-        return []  # the first round read all there is
     need.asked += number
-    units = module.units(given.options, seed=recipe.seed, images=number, first=need.first)
+    units = source(given.source).units(given.options, seed=recipe.seed, images=number, first=need.first)
     need.first += len(units)
-    pixels = given.options.get("pixels", "copy") if reads_files(given.source) else "copy"
-    return [Job(SOURCES[given.source], unit, "train", task, pixels) for unit in units]
+    return [Job(SOURCES[given.source], unit, "train", task) for unit in units]
 
 
 def _check_patients(result: Assembled, matched: Mixture) -> None:

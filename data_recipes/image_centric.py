@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_recipes.errors import UserError
+from data_recipes.funnel import Funnel, Step
 from data_recipes.mixing import by_task, image_centric
 from data_recipes.reading import Delivered, Job, read
 from data_recipes.recipe_file import ImageCentric
 from data_recipes.records import SPLITS, Entry, Image
 from data_recipes.reject import Rejection
 from data_recipes.sources import SOURCES, reads_files, source
-from data_recipes.splits import by_patient
+from data_recipes.stock import drawn_splits, open_stock
+from data_recipes.tasks import TASKS
 
 _PATIENCE = 3  # rounds in a row that may bring nothing that was missing
 
@@ -29,6 +30,8 @@ class Assembled:
 
     Attributes:
         digests: image id -> digest of its pixels ("" for none).
+        funnel: where rows were lost, source by source.
+        notes: sentences for the card.
         meta: keys that this style adds to `mixture.json`.
     """
 
@@ -36,7 +39,9 @@ class Assembled:
     entries: list[Entry]
     digests: dict[str, str]
     rejected: list[Rejection]
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    funnel: list[Step] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 def assemble(recipe: ImageCentric, folder: Path, *, progress: bool) -> Assembled:
@@ -45,10 +50,9 @@ def assemble(recipe: ImageCentric, folder: Path, *, progress: bool) -> Assembled
     Raises:
         UserError: the source refuses its options, or cannot give as many images or entries as asked for.
     """
-    delivered, rejected = (
-        _files(recipe, folder, progress) if reads_files(recipe.source) else _made(recipe, folder, progress)
-    )
-    result = Assembled([], [], {}, rejected)
+    result = Assembled([], [], {}, [])
+    gather = _files if reads_files(recipe.source) else _made
+    delivered = gather(recipe, folder, result, progress)
     for number, split in enumerate(SPLITS):
         members = [found for found in delivered if found.image.split == split]
         if recipe.images is not None:
@@ -56,10 +60,15 @@ def assemble(recipe: ImageCentric, folder: Path, *, progress: bool) -> Assembled
         result.images.extend(found.image for found in members)
         result.digests.update({found.image.image_id: found.digest for found in members})
         result.entries.extend(_choose(members, recipe, np.random.default_rng([recipe.seed, number])))
+    if result.funnel:
+        offered, chosen = sum(len(found.entries) for found in delivered), len(result.entries)
+        last = Funnel(recipe.source)
+        last.count("entries at the density asked for", "entries", offered, chosen, "more than were asked for")
+        result.funnel.extend(last.steps)
     return result
 
 
-def _made(recipe: ImageCentric, folder: Path, progress: bool) -> tuple[list[Delivered], list[Rejection]]:
+def _made(recipe: ImageCentric, folder: Path, result: Assembled, progress: bool) -> list[Delivered]:
     """Images of a source that makes them, patients of their own for each split unless the source has a say
     in it.
 
@@ -70,7 +79,6 @@ def _made(recipe: ImageCentric, folder: Path, progress: bool) -> tuple[list[Deli
         raise UserError(f"{recipe.name}: source {recipe.source} makes any number of images: set `images`")
     module = source(recipe.source)
     delivered: list[Delivered] = []
-    rejected: list[Rejection] = []
     first, idle = recipe.first_patient, 0
     while short := _short(recipe, delivered):
         jobs = []
@@ -80,14 +88,14 @@ def _made(recipe: ImageCentric, folder: Path, progress: bool) -> tuple[list[Deli
             first += len(units)  # a unit is one patient
         fresh, bad = read(jobs, folder, label=f"{recipe.name}: patients", progress=progress)
         delivered += _weighted(fresh, recipe)
-        rejected += bad
+        result.rejected.extend(bad)
         idle = idle + 1 if _short(recipe, delivered) == short else 0
         if idle == _PATIENCE:
             wants = ", ".join(f"{number} {split}" for split, number in short.items())
             raise UserError(
                 f"{recipe.name}: source {recipe.source} gives no more images, {wants} images are missing"
             )
-    return delivered, rejected
+    return delivered
 
 
 def _short(recipe: ImageCentric, delivered: Iterable[Delivered]) -> dict[str, int]:
@@ -97,32 +105,37 @@ def _short(recipe: ImageCentric, delivered: Iterable[Delivered]) -> dict[str, in
     return {split: number - have[split] for split, number in wanted.items() if number > have[split]}
 
 
-def _files(recipe: ImageCentric, folder: Path, progress: bool) -> tuple[list[Delivered], list[Rejection]]:
-    """All images of a source that reads files, split by patient."""
-    units = source(recipe.source).units(recipe.options, seed=recipe.seed, images=sys.maxsize)
-    pixels = recipe.options.get("pixels", "copy")
-    jobs = [Job(SOURCES[recipe.source], unit, "", pixels=pixels) for unit in units]
-    delivered, rejected = read(jobs, folder, label=f"{recipe.name}: patients", progress=progress)
-    delivered = _split(_weighted(delivered, recipe), recipe)
-    if recipe.images is not None and (short := _short(recipe, delivered)):
-        split, number = next(iter(short.items()))
-        raise UserError(
-            f"{recipe.name}: the files lack {number} {split} images of those that `images` asks for"
-        )
-    return delivered, rejected
-
-
-def _split(delivered: Sequence[Delivered], recipe: ImageCentric) -> list[Delivered]:
-    """Draws a split for the patients whose split the files do not say."""
-    drawn = by_patient(
-        (found.image.patient_id for found in delivered), recipe.split_fractions.model_dump(), recipe.seed
+def _files(recipe: ImageCentric, folder: Path, result: Assembled, progress: bool) -> list[Delivered]:
+    """Images of a source that reads files, split by patient: all of them, or as many as the recipe asks for
+    and as have a file that can be used."""
+    fractions = recipe.split_fractions.model_dump()
+    stock = open_stock(
+        recipe.source,
+        recipe.options,
+        folder,
+        lambda images: drawn_splits(images, fractions, recipe.seed),
+        [task for task in TASKS if recipe.task_weights.get(task, 1.0) > 0],
+        seed=recipe.seed,
+        shuffle=recipe.images is not None,
     )
-    said = {found.image.patient_id: found.image.split for found in delivered if found.image.split}
-    splits = {**drawn, **said}
-    return [
-        found._replace(image=replace(found.image, split=found.image.split or splits[found.image.patient_id]))
-        for found in delivered
-    ]
+    label = f"{recipe.name}: images"
+    if recipe.images is None:
+        delivered = stock.take(None, label=label, progress=progress)
+    else:
+        delivered = []
+        while short := _short(recipe, delivered):
+            fresh = stock.take(short, label=label, progress=progress)
+            if not fresh and not stock.left(short):
+                split, number = next(iter(short.items()))
+                raise UserError(
+                    f"{recipe.name}: the files lack {number} {split} images of those that `images` asks for"
+                )
+            delivered += fresh
+    stock.close()
+    result.rejected.extend(stock.rejected)
+    result.funnel.extend(stock.funnel.steps)
+    result.notes.extend(stock.notes)
+    return delivered
 
 
 def _weighted(delivered: Iterable[Delivered], recipe: ImageCentric) -> list[Delivered]:

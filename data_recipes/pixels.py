@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 
+_LONGEST, _LARGEST = 32_768, 200_000_000  # pixels of a side and of an image; no radiograph has more
 _PNG_TRAILER = b"IEND\xaeB`\x82"
 
 
@@ -51,21 +55,40 @@ def decode(path: Path) -> PIL.Image.Image:
     """The whole image, decoded, in mode "L"; 16-bit grey values are scaled to 8 bits rather than clipped.
 
     Raises:
-        ValueError: the file is missing, truncated or no image.
+        ValueError: the file is missing, truncated, no image, or too large for a radiograph.
     """
+    with _opened(path) as image:
+        image.load()
+        if image.mode.startswith(("I", "F")):
+            grey = np.asarray(image, dtype=np.float64)
+            scale = 255 / 65535 if grey.max(initial=0) > 255 else 1.0
+            return PIL.Image.fromarray(np.clip(grey * scale, 0, 255).astype(np.uint8))
+        return image.convert("L")
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Width and height of an image from the head of its file, which is not decoded. Raises as `decode`."""
+    with _opened(path) as image:
+        width, height = image.size
+        return int(width), int(height)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[PIL.Image.Image]:
     try:
-        with PIL.Image.open(path) as image:
-            image.load()
-            if image.mode.startswith(("I", "F")):
-                grey = np.asarray(image, dtype=np.float64)
-                scale = 255 / 65535 if grey.max(initial=0) > 255 else 1.0
-                return PIL.Image.fromarray(np.clip(grey * scale, 0, 255).astype(np.uint8))
-            return image.convert("L")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limits here are ours
+            with PIL.Image.open(path) as image:
+                width, height = image.size
+                if max(width, height) > _LONGEST or width * height > _LARGEST:
+                    raise ValueError(f"{width} x {height} pixels are more than any radiograph has")
+                yield image
     except FileNotFoundError:
         raise ValueError(f"image file {path.name} is missing") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         # SyntaxError is what PIL raises for a broken PNG chunk.
-        raise ValueError(f"image file {path.name} is truncated or no image ({error})") from None
+        reason = str(error).replace(str(path), path.name)
+        raise ValueError(f"image file {path.name} is truncated or no image ({reason})") from None
 
 
 def write_png(pixels: np.ndarray, path: Path) -> None:

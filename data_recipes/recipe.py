@@ -17,12 +17,13 @@ from typing import Any
 
 from data_recipes import decentralised, image_centric
 from data_recipes.errors import UserError
+from data_recipes.funnel import as_json
 from data_recipes.image_centric import Assembled
 from data_recipes.recipe_file import Decentralised, Recipe, load_recipe, recipe_names
-from data_recipes.records import Mixture
+from data_recipes.records import BOX_SLOT, Mixture
 from data_recipes.reject import check_entry
-from data_recipes.sources import file_source, fingerprint, reads_files, source
-from data_recipes.splits import crossing
+from data_recipes.sources import file_options, file_source, fingerprint, reads_files, source
+from data_recipes.splits import crossing, same_pixels
 from data_recipes.stats import counts, density
 from data_recipes.store import (
     META,
@@ -81,7 +82,8 @@ def is_image_centric(spec: str) -> bool:
     if recipe.density:
         return recipe.density.entries_per_image >= 1.5
     if reads_files(recipe.source):
-        return file_source(recipe.source).entries_per_image(recipe.options) >= 1.5
+        found = file_source(recipe.source).harvest(file_options(recipe.source, recipe.options), recipe.seed)
+        return found.entries.height >= 1.5 * max(1, found.images.height)
     return True
 
 
@@ -97,6 +99,7 @@ def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> 
     Raises:
         UserError: the recipe cannot be met, or `out` holds something else.
     """
+    recipe = _resolved(recipe)
     key = _key(recipe, progress)
     target = out if out is not None else home() / "mixtures" / f"{recipe.name}-{key[:12]}"
     if _is_built(target, key):
@@ -113,6 +116,22 @@ def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> 
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return target
+
+
+def _resolved(recipe: Recipe) -> Recipe:
+    """The recipe with every policy of its sources of files said, defaults too. Raises UserError as
+    `file_options`."""
+
+    def said(name: str, options: dict[str, Any]) -> dict[str, Any]:
+        return file_options(name, options).model_dump() if reads_files(name) else options
+
+    if not isinstance(recipe, Decentralised):
+        return recipe.model_copy(update={"options": said(recipe.source, recipe.options)})
+    sources = {
+        task: given.model_copy(update={"options": said(given.source, given.options)})
+        for task, given in recipe.sources.items()
+    }
+    return recipe.model_copy(update={"sources": sources})
 
 
 def _assemble(recipe: Recipe, staging: Path, progress: bool) -> tuple[Assembled, str]:
@@ -145,11 +164,16 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         raise UserError(
             f"{recipe.name}: patient {min(crossed)} crosses splits {sorted(crossed[min(crossed)])}"
         )
+    seen: set[tuple[str, int, str]] = set()
     for entry in entries:
-        check_entry(entry)  # a fault here is one of the source
+        form = (entry.task, entry.prompt.count(BOX_SLOT) - len(entry.boxes), entry.target)
+        if form not in seen:
+            check_entry(entry)  # a fault here is one of the source
+            seen.add(form)
     written = recipe.model_dump()
     if matched_name:
         written["match"]["to"] = matched_name  # not a path of this machine
+    leaks = same_pixels(images, assembled.digests)
     meta = {
         "schema": SCHEMA,
         "name": recipe.name,
@@ -162,7 +186,13 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "density": density(images, entries),
         "rejected": len(assembled.rejected),
         "match": None,
-        "notes": [note for name in _source_names(recipe) for note in getattr(source(name), "NOTES", ())],
+        "notes": [
+            *(note for name in _source_names(recipe) for note in getattr(source(name), "NOTES", ())),
+            *assembled.notes,
+            *(f"LEAKAGE: {len(leaks)} images have the pixels of one in another split." for _ in leaks[:1]),
+        ],
+        "leakage": len(leaks),
+        "funnel": as_json(assembled.funnel),
         **assembled.meta,
     }
     return Mixture(tuple(images), tuple(entries), meta)

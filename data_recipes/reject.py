@@ -66,7 +66,7 @@ def image_from_row(row: Any, root: Path) -> Image:
 
     Raises:
         ValueError: a value is missing or of a wrong type, the split is unknown, or `path` names no whole file
-            inside `root` (an empty path says that there are no pixels).
+            inside `root` (an empty path says that there are no pixels; only then may the size be unknown, 0).
     """
     split = text(row, "split")
     if split not in SPLITS:
@@ -82,8 +82,8 @@ def image_from_row(row: Any, root: Path) -> Image:
         split=split,
         source=text(row, "source", empty=True),
         path=path,
-        width=positive(row, "width"),
-        height=positive(row, "height"),
+        width=positive(row, "width", zero=not path),
+        height=positive(row, "height", zero=not path),
         view=text(row, "view", empty=True),
     )
 
@@ -136,10 +136,10 @@ def text(row: Any, key: str, *, empty: bool = False) -> str:
     return value
 
 
-def positive(row: Any, key: str) -> int:
-    """The whole number above 0 under `key`. Raises ValueError when it is none."""
+def positive(row: Any, key: str, *, zero: bool = False) -> int:
+    """The whole number above 0 (or 0, with `zero`) under `key`. Raises ValueError when it is none."""
     value = _value(row, key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 - zero <= value < 2**31:
         raise ValueError(f"{key} is {value!r} ({_kind(value)}), expected a whole number above 0")
     return value
 

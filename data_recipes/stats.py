@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from data_recipes.records import BOX_SLOT, SPLITS, Entry, Image, Mixture
+from data_recipes.splits import crossing
 from data_recipes.tasks import TASKS
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -55,9 +56,9 @@ def density(images: Iterable[Image], entries: Iterable[Entry], split: str = "tra
 
 
 def statistics(mixture: Mixture) -> dict[str, Any]:
-    """All of it, ready for JSON: counts, and for the train split the density, how many images have 1, 2, ...
-    tasks and entries, `cooccurrence[a][b]` (the number of images that carry both tasks), and entries per
-    kind."""
+    """All of it, ready for JSON: counts, the funnel, how many patients cross splits, and for the train split
+    the density, how many images have 1, 2, ... tasks and entries, `cooccurrence[a][b]` (the number of images
+    that carry both tasks), and entries per kind."""
     found = tasks_of_images(mixture.images, mixture.entries, "train")
     together: dict[str, Counter[str]] = defaultdict(Counter)
     for tasks in found.values():
@@ -68,6 +69,10 @@ def statistics(mixture: Mixture) -> dict[str, Any]:
         "name": mixture.meta.get("name", ""),
         "mixture_hash": mixture.meta.get("mixture_hash", ""),
         "rejected": mixture.meta.get("rejected", 0),
+        "funnel": mixture.meta.get("funnel", []),
+        "without_pixels": sum(not image.path for image in mixture.images),
+        "leakage": mixture.meta.get("leakage", 0),
+        "patients_in_two_splits": len(crossing(mixture.images)),
         "counts": counts(mixture.images, mixture.entries),
         "density": density(mixture.images, mixture.entries),
         "images_by_tasks": dict(sorted(Counter(len(tasks) for tasks in found.values()).items())),

@@ -40,14 +40,11 @@ _ENTRY_COLUMNS = pa.schema(
 def write_mixture(mixture: Mixture, folder: Path) -> None:
     """Writes tables, `mixture.json` and the card into `folder`; image files are already there."""
     folder.mkdir(parents=True, exist_ok=True)
-    images = [{name: getattr(image, name) for name in _IMAGE_COLUMNS.names} for image in mixture.images]
-    entries = [
-        {name: getattr(entry, name) for name in _ENTRY_COLUMNS.names}
-        | {"boxes": [b.xyxy for b in entry.boxes]}
-        for entry in mixture.entries
-    ]
-    write_parquet(pa.Table.from_pylist(images, _IMAGE_COLUMNS), folder / IMAGES)
-    write_parquet(pa.Table.from_pylist(entries, _ENTRY_COLUMNS), folder / ENTRIES)
+    images = {name: [getattr(image, name) for image in mixture.images] for name in _IMAGE_COLUMNS.names}
+    entries = {name: [getattr(entry, name) for entry in mixture.entries] for name in _ENTRY_COLUMNS.names}
+    entries["boxes"] = [[box.xyxy for box in entry.boxes] for entry in mixture.entries]
+    write_parquet(pa.Table.from_pydict(images, _IMAGE_COLUMNS), folder / IMAGES)
+    write_parquet(pa.Table.from_pydict(entries, _ENTRY_COLUMNS), folder / ENTRIES)
     write_meta(mixture.meta, folder)
 
 
@@ -103,7 +100,10 @@ def open_image(folder: Path, image: Image) -> PIL.Image.Image:
         UserError: the mixture holds no pixels, or the file is missing, truncated or outside the folder.
     """
     if not image.path:
-        raise UserError(f"image {image.image_id} has no pixels: build the mixture with --pixels copy or link")
+        raise UserError(
+            f"image {image.image_id} has no pixels: build the mixture with --root, the folder of "
+            f"its files, and --pixels copy or link"
+        )
     try:
         return decode(inside(folder, image.path))
     except ValueError as error:

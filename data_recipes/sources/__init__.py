@@ -11,23 +11,25 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from data_recipes.errors import unknown
+from data_recipes.files import Needed
+from data_recipes.harvest import FileOptions, Harvest, parse_options
 from data_recipes.records import Entry, Image
 from data_recipes.reject import Rejection
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as a source delivers it: pixels (H, W) uint8, or None when `image.path` already names a file,
-    and *every* entry the source can say about it; the recipe chooses among them. `image.split` is "" unless
-    the source has an authority of its own over splits."""
+    """One image as a source makes it: pixels (H, W) uint8, and *every* entry the source can say about it; the
+    recipe chooses among them. `image.split` is "" unless the source has an authority of its own over
+    splits."""
 
     image: Image
-    pixels: np.ndarray | None
+    pixels: np.ndarray
     entries: tuple[Entry, ...]
 
 
 class Source(Protocol):
-    """A module with these names. Units are cheap, picklable and independent (one patient each), so that the
+    """A module that makes images. Units are cheap, picklable and independent (one patient each), so that the
     builder can read them in several processes; a unit's samples depend on nothing but the unit.
 
     Optional names: NOTES (sentences for the card), WORTH_A_WORKER (units that take as long as starting a
@@ -49,19 +51,25 @@ class Source(Protocol):
         ...
 
 
-class FileSource(Source, Protocol):
-    """A source that reads people's files under the option `root`: a fixed set of images, each of whose
-    samples names its file by an absolute `image.path`. It has `FILES = True` and takes the option `pixels`
-    as well."""
+class FileSource(Protocol):
+    """A module that reads people's files. Optional name: NOTES (sentences for the card)."""
 
-    FILES: bool
+    NAME: str
+    VERSION: str  # raise it whenever the same files would give another harvest
+    FILES: tuple[Needed, ...]  # what it looks for below the root
+    LICENCE: str  # of the dataset, and what access to it takes
+    OPTIONS: type[FileOptions]
 
-    def fingerprint(self, options: Mapping[str, Any]) -> str:
-        """A digest that changes when the files change, so that the cache is not stale."""
+    def harvest(self, options: Any, seed: int) -> Harvest:
+        """All that the files say, under the policies in `options`, an instance of OPTIONS.
+
+        Raises:
+            UserError: no such folder, a file is missing or broken, or lacks a column.
+        """
         ...
 
-    def entries_per_image(self, options: Mapping[str, Any]) -> float:
-        """About how many entries an image has, without reading images."""
+    def fingerprint(self, options: Any) -> str:
+        """A digest that changes when the files change, so that the cache is not stale."""
         ...
 
 
@@ -70,6 +78,15 @@ SOURCES = {
     "phantom": "data_recipes.sources.phantom",
     "ct": "data_recipes.sources.ct",
     "folder": "data_recipes.sources.folder",
+    "nih": "data_recipes.sources.nih",
+    "vindr": "data_recipes.sources.vindr",
+    "rsna": "data_recipes.sources.rsna",
+    "siim": "data_recipes.sources.siim",
+    "chexpert": "data_recipes.sources.chexpert",
+    "openi": "data_recipes.sources.openi",
+    "padchest": "data_recipes.sources.padchest",
+    "vqa_rad": "data_recipes.sources.vqa_rad",
+    "slake": "data_recipes.sources.slake",
 }
 
 
@@ -86,7 +103,7 @@ def source(name: str) -> Source:
 
 def reads_files(name: str) -> bool:
     """Whether the source is a FileSource."""
-    return bool(getattr(source(name), "FILES", False))
+    return hasattr(source(name), "OPTIONS")
 
 
 def file_source(name: str) -> FileSource:
@@ -94,7 +111,18 @@ def file_source(name: str) -> FileSource:
     return cast(FileSource, source(name))
 
 
+def file_options(name: str, options: Mapping[str, Any]) -> FileOptions:
+    """The checked options of a source that `reads_files`, with their defaults.
+
+    Raises:
+        UserError: an unknown option, or a value that does not fit.
+    """
+    return parse_options(file_source(name).OPTIONS, name, options)
+
+
 def fingerprint(name: str, options: Mapping[str, Any]) -> str:
     """A digest of the user's files that the source would read; "" for a source that reads none."""
+    if reads_files(name):
+        return file_source(name).fingerprint(file_options(name, options))
     digest = getattr(source(name), "fingerprint", None)
     return str(digest(options)) if digest else ""

@@ -12,70 +12,34 @@ target. A row that cannot be used is rejected with its reason; all others surviv
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from data_recipes.errors import UserError, unknown
-from data_recipes.pixels import decode, inside
+from data_recipes.files import Needed
+from data_recipes.funnel import Funnel
+from data_recipes.harvest import ENTRY_COLUMNS, IMAGE_COLUMNS, FileOptions, Harvest
+from data_recipes.pixels import inside
 from data_recipes.records import SPLITS, Entry, Image
 from data_recipes.reject import Rejection, entry_from_row, positive, text
-from data_recipes.sources import Sample
 from data_recipes.tables import read_rows
 
 NAME = "folder"
 VERSION = "1"
-FILES = True
-
-_PIXELS = ("copy", "link", "skip")
-
-
-@dataclass(frozen=True)
-class Options:
-    """root: the folder; pixels: whether image files are copied, hard-linked, or left out ("skip")."""
-
-    root: Path
-    pixels: str
+OPTIONS = FileOptions
+LICENCE = "that of the files"
+FILES = (
+    Needed("entries", ("entries.jsonl", "entries.parquet"), "entries of all tasks"),
+    Needed("images", ("images.jsonl", "images.parquet"), "patients, splits, views and sizes", required=False),
+)
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One patient: images with their files as written (relative to root), entries with the rows they come
-    from; or the rows that were rejected already."""
-
-    options: Options
-    images: tuple[Image, ...] = ()
-    entries: tuple[tuple[int, Entry], ...] = ()
-    file: str = ""
-    rejected: tuple[Rejection, ...] = ()
-
-
-def read_options(options: Mapping[str, Any]) -> Options:
-    """Checked options.
-
-    Raises:
-        UserError: an unknown option, no such folder, or no table of entries in it.
-    """
-    for key in options:
-        if key not in ("root", "pixels"):
-            raise unknown("option of source folder", str(key), ("root", "pixels"))
-    root, pixels = options.get("root"), options.get("pixels", "copy")
-    if pixels not in _PIXELS:
-        raise unknown("value of option pixels", str(pixels), _PIXELS)
-    if not isinstance(root, str):
-        raise UserError("source folder needs the option root: the folder with entries.jsonl and the images")
-    if not Path(root).is_dir():
-        raise UserError(f"{root} is no folder")
-    if _table(Path(root), "entries") is None:
-        raise UserError(f"{root} holds no entries.jsonl or entries.parquet, and no built mixture")
-    return Options(Path(root), pixels)
-
-
-def fingerprint(options: Mapping[str, Any]) -> str:
+def fingerprint(options: FileOptions) -> str:
     """Changes with the tables, and with name, size or time of any image file they name."""
-    root = read_options(options).root
+    root = _root(options)
     total = hashlib.sha256()
     named: set[str] = set()
     for name in ("entries", "images"):
@@ -91,72 +55,66 @@ def fingerprint(options: Mapping[str, Any]) -> str:
     return total.hexdigest()
 
 
-def entries_per_image(options: Mapping[str, Any]) -> float:
-    """Rows by the images they name, before any is rejected; 0 without rows."""
-    table = _table(read_options(options).root, "entries")
-    assert table is not None  # read_options saw it
-    named = _named(table)
-    return len(named) / max(1, len(set(named)))
-
-
-def units(options: Mapping[str, Any], *, seed: int, images: int, first: int = 0) -> Sequence[Unit]:
-    """One unit a patient, and one with the rejected rows; `seed`, `images` and `first` have nothing to
-    choose.
+def harvest(options: FileOptions, seed: int) -> Harvest:
+    """All rows that can be used; `seed` has nothing to choose.
 
     Raises:
-        UserError: an unusable option, or a table that cannot be read at all.
+        UserError: no folder, no table of entries in it, or a table that cannot be read at all.
     """
-    checked = read_options(options)
-    table = _table(checked.root, "entries")
-    assert table is not None  # read_options saw it
-    said, rejected = _said(checked)
+    root = _root(options)
+    table = _table(root, "entries")
+    assert table is not None  # _root saw it
+    funnel = Funnel(NAME)
+    said = _said(root, funnel)
     known: dict[str, Image] = {}
     split_of: dict[str, str] = {}
-    entries: dict[str, list[tuple[int, Entry]]] = defaultdict(list)
-    ids: set[str] = set()
-    for number, row in read_rows(table):
+    entries: dict[str, tuple[int, Entry]] = {}
+    rows = read_rows(table)
+    for number, row in rows:
         try:
-            image, entry = _row(row, number, said, checked)
-            if entry.entry_id in ids:
+            image, entry = _row(row, number, said, root)
+            if entry.entry_id in entries:
                 raise ValueError(f"entry_id {entry.entry_id!r} is taken by an earlier row")
             _agree(image, known.get(image.image_id), split_of)
         except ValueError as error:
-            rejected.append(Rejection(table.name, number, str(error)))
+            funnel.rejected.append(Rejection(table.name, number, str(error)))
             continue
-        ids.add(entry.entry_id)
+        entries[entry.entry_id] = (number, entry)
         known.setdefault(image.image_id, image)
         split_of[image.patient_id] = image.split
-        entries[image.image_id].append((number, entry))
-    patients: dict[str, list[Image]] = defaultdict(list)
-    for image in known.values():
-        patients[image.patient_id].append(image)
-    found = [
-        Unit(checked, tuple(members), tuple(e for m in members for e in entries[m.image_id]), table.name)
-        for members in patients.values()
+    funnel.count(f"rows of {table.name}", "rows", len(rows), len(entries), "row cannot be used")
+    return Harvest(_images(known), _entries(entries, table.name), funnel, root)
+
+
+def _root(options: FileOptions) -> Path:
+    if options.root is None:
+        raise UserError("source folder needs the option root: the folder with entries.jsonl and the images")
+    root = Path(options.root)
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder")
+    if _table(root, "entries") is None:
+        raise UserError(f"{root} holds no entries.jsonl or entries.parquet, and no built mixture")
+    return root
+
+
+def _images(known: Mapping[str, Image]) -> pl.DataFrame:
+    rows = [(i.image_id, i.patient_id, i.split, i.path, i.width, i.height, i.view) for i in known.values()]
+    return pl.DataFrame(rows, schema=IMAGE_COLUMNS, orient="row")
+
+
+def _entries(found: Mapping[str, tuple[int, Entry]], table: str) -> pl.DataFrame:
+    rows = [
+        {name: getattr(entry, name, None) for name in ENTRY_COLUMNS}
+        | {"boxes": [list(box.xyxy) for box in entry.boxes], "file": table, "row": number}
+        for number, entry in found.values()
     ]
-    return [*found, Unit(checked, rejected=tuple(rejected))] if rejected else found
+    return pl.DataFrame(rows, schema=ENTRY_COLUMNS)
 
 
-def read(unit: Unit) -> list[Sample | Rejection]:
-    """The samples of a patient; an image that cannot be decoded takes its entries' rows with it."""
-    results: list[Sample | Rejection] = list(unit.rejected)
-    for image in unit.images:
-        rows = [(number, entry) for number, entry in unit.entries if entry.image_id == image.image_id]
-        try:
-            sized = _sized(image, unit.options)
-        except ValueError as error:
-            results += [Rejection(unit.file, number, str(error)) for number, _ in rows]
-            continue
-        results.append(Sample(sized, None, tuple(entry for _, entry in rows)))
-    return results
-
-
-def _row(
-    row: Any, number: int, said: Mapping[str, Mapping[str, Any]], options: Options
-) -> tuple[Image, Entry]:
+def _row(row: Any, number: int, said: Mapping[str, Mapping[str, Any]], root: Path) -> tuple[Image, Entry]:
     """Image and entry that one row speaks of. Raises ValueError with the reason when it cannot be used."""
     path = text(row, "image")
-    inside(options.root, path)
+    inside(root, path)
     row = {**said.get(path, {}), **row}
     task = text(row, "task")
     entry = entry_from_row(
@@ -190,15 +148,17 @@ def _agree(image: Image, earlier: Image | None, split_of: Mapping[str, str]) -> 
         raise ValueError(f"patient {image.patient_id!r} is in split {split or 'none'!r} in an earlier row")
 
 
-def _said(options: Options) -> tuple[dict[str, Mapping[str, Any]], list[Rejection]]:
+def _said(root: Path, funnel: Funnel) -> dict[str, Mapping[str, Any]]:
     """What images.jsonl says about images, by path."""
-    table = _table(options.root, "images")
+    table = _table(root, "images")
+    if table is None:
+        return {}
     said: dict[str, Mapping[str, Any]] = {}
-    rejected = []
-    for number, row in read_rows(table) if table else []:
+    rows = read_rows(table)
+    for number, row in rows:
         try:
             path = text(row, "image")
-            inside(options.root, path)
+            inside(root, path)
             if path in said:
                 raise ValueError(f"image {path!r} is taken by an earlier row")
             for key in ("width", "height"):
@@ -209,20 +169,9 @@ def _said(options: Options) -> tuple[dict[str, Mapping[str, Any]], list[Rejectio
                     text(row, key, empty=key != "patient_id")
             said[path] = {k: row[k] for k in ("patient_id", "split", "view", "width", "height") if k in row}
         except ValueError as error:
-            rejected.append(Rejection(table.name if table else "", number, str(error)))
-    return said, rejected
-
-
-def _sized(image: Image, options: Options) -> Image:
-    """The image with an absolute path and its true size. Raises ValueError when the file cannot be used."""
-    file = inside(options.root, image.path)
-    if options.pixels == "skip" and image.width and image.height:
-        return replace(image, path="")
-    width, height = decode(file).size
-    for name, said, true in (("width", image.width, width), ("height", image.height, height)):
-        if said not in (0, true):
-            raise ValueError(f"image {image.path} has {name} {true}, the row says {said}")
-    return replace(image, path="" if options.pixels == "skip" else str(file), width=width, height=height)
+            funnel.rejected.append(Rejection(table.name, number, str(error)))
+    funnel.count(f"rows of {table.name}", "rows", len(rows), len(said), "row cannot be used")
+    return said
 
 
 def _named(table: Path) -> list[str]:

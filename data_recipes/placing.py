@@ -1,0 +1,98 @@
+"""Puts people's image files into a mixture's folder: copied, linked or left out, with their true size."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_recipes.errors import UserError
+from data_recipes.harvest import Pixels
+from data_recipes.pixels import decode, digest, inside, safe_name, size
+from data_recipes.processes import each
+
+_WORTH_A_WORKER = 400  # files that take as long to decode as a process to start
+
+
+class Wish(NamedTuple):
+    """An image to place: its file relative to the root ("" for none), and its size as said (0: not said)."""
+
+    image_id: str
+    file: str
+    width: int
+    height: int
+
+
+class Placed(NamedTuple):
+    """Where the image lies in the mixture ("" without pixels), its true size (0: unknown), and the digest of
+    its pixels."""
+
+    path: str
+    width: int
+    height: int
+    digest: str
+
+
+def place_all(
+    wishes: Sequence[Wish], root: Path, folder: Path, pixels: Pixels, *, label: str, progress: bool
+) -> list[Placed | str]:
+    """Each image as placed, or what is wrong with its file, in the order of the wishes.
+
+    Raises:
+        UserError: the file system cannot link from the root; or as `processes.each`.
+    """
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    one = partial(_place, root=root, folder=folder, pixels=pixels)
+    if all(_is_settled(wish, pixels) for wish in wishes):
+        return [one(wish) for wish in wishes]
+    return list(each(one, wishes, label=label, progress=progress, worth=_WORTH_A_WORKER))
+
+
+def place(file: Path, target: Path, *, link: bool) -> None:
+    """Copies or hard-links an image file (a symbolic link would lead out of the mixture's folder).
+
+    Raises:
+        UserError: the file system cannot link from there.
+    """
+    if not link:
+        shutil.copyfile(file, target)
+        return
+    try:
+        os.link(file, target)
+    except OSError as error:
+        raise UserError(f"{file} cannot be linked ({error.strerror}): use --pixels copy") from None
+
+
+def _is_settled(wish: Wish, pixels: Pixels) -> bool:
+    """Whether its file need not be looked at."""
+    return pixels == "skip" and (not wish.file or bool(wish.width and wish.height))
+
+
+def _place(wish: Wish, root: Path, folder: Path, pixels: Pixels) -> Placed | str:
+    if _is_settled(wish, pixels):
+        return Placed("", wish.width, wish.height, "")
+    try:
+        file = inside(root, wish.file)
+        if pixels == "skip":
+            width, height = size(file)
+            path = mark = ""
+        else:
+            content = decode(file)
+            width, height = content.size
+            path, mark = (
+                f"images/{safe_name(wish.image_id)}{file.suffix.lower()}",
+                digest(np.asarray(content)),
+            )
+        for name, said, true in (("width", wish.width, width), ("height", wish.height, height)):
+            if said not in (0, true):
+                return f"image {wish.file} has {name} {true}, the row says {said}"
+    except ValueError as error:
+        return str(error)
+    if path:
+        place(file, folder / path, link=pixels == "link")
+    return Placed(path, width, height, mark)

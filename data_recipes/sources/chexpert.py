@@ -1,0 +1,126 @@
+"""Source `chexpert`: CheXpert, 14 labels a study, mined from reports.
+
+Quirks: a label is 1, 0, -1 (uncertain) or blank (not mentioned), written `1.0`; labels are those of the
+study, so its images share them; patient and study stand in the path only, which starts with the edition.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import polars as pl
+
+from data_recipes import scan
+from data_recipes.dataset import Dataset, DatasetOptions, fingerprint_of
+from data_recipes.files import Needed
+from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.vocabulary import NO_FINDING, folded
+
+NAME = "chexpert"
+VERSION = "1"
+LICENCE = "Stanford University Dataset Research Use Agreement (registration)"
+FILES = (
+    Needed("train", ("train.csv", "chexpert_train.csv"), "labels: findings, vqa", header="Path"),
+    Needed("valid", ("valid.csv",), "the official validation set, used as the test set", required=False),
+)
+NOTES = (
+    "CheXpert labels were mined from reports and are those of the study: its images share them.",
+    "CheXpert: findings and yes-or-no questions are derived from labels.",
+)
+LABELS = (
+    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema",
+    "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other",
+    "Fracture", "Support Devices",
+)  # fmt: skip
+_PATIENT = r"(patient\d+)/study\d+/"
+
+
+class Options(DatasetOptions):
+    """
+    Attributes:
+        uncertain: what -1 counts as. Ignored, it is neither listed nor asked about.
+        unmentioned: what a blank counts as in yes-or-no questions; in lists of findings it is absent.
+    """
+
+    uncertain: Literal["ignore", "positive", "negative"] = "ignore"
+    unmentioned: Literal["negative", "ignore"] = "negative"
+
+
+OPTIONS = Options
+
+
+def fingerprint(options: FileOptions) -> str:
+    return fingerprint_of(FILES, NAME, options)
+
+
+def harvest(options: Options, seed: int) -> Harvest:
+    data = Dataset(NAME, FILES, options, seed)
+    rows = scan.numbers(_rows(data), LABELS, data.funnel, "numbers of labels")
+    path = pl.col("image_id")
+    drops = {"path names no patient and study": ~path.str.contains(_PATIENT)}
+    rows = data.funnel.keep("paths", "rows", rows, drops, reject=True)
+    frontal, side = pl.col("frontal").str.to_lowercase(), pl.col("side")
+    view = (
+        pl.when(frontal == "lateral")
+        .then(pl.lit("lateral"))
+        .when(side.is_in(["PA", "AP"]))
+        .then(side)
+        .otherwise(pl.lit("unknown"))
+    )
+    patient = pl.concat_str(pl.lit("chexpert-"), path.str.extract(_PATIENT))
+    images = data.images(rows.with_columns(patient_id=patient, view=view))
+    write_labels(data, images, LABELS, options.uncertain, options.unmentioned)
+    return data.harvest(images, _files(data))
+
+
+def write_labels(
+    data: Dataset, images: pl.DataFrame, labels: tuple[str, ...], uncertain: str, unmentioned: str
+) -> None:
+    """Findings and presence entries from label columns of 1, 0, -1 and null."""
+    long = images.select("image_id", *labels).unpivot(index="image_id", variable_name="label")
+    meant = {"ignore": None, "positive": 1.0, "negative": 0.0}[uncertain]
+    value = pl.col("value")
+    doubtful = long.filter(value == -1).select("image_id", folded(pl.col("label")))
+    long = long.with_columns(
+        folded(pl.col("label")),
+        pl.when(value == -1).then(pl.lit(meant, pl.Float64)).otherwise(value).alias("value"),
+    )
+    present = long.filter(value == 1)
+    found = (
+        present.filter(pl.col("label") != NO_FINDING)
+        .group_by("image_id")
+        .agg(pl.col("label").alias("labels"))
+    )
+    said = images.join(found, on="image_id", how="left", maintain_order="left")
+    empty = pl.col("labels").is_null()
+    stated = pl.col("image_id").is_in(present["image_id"].unique().implode())
+    unsure = pl.col("image_id").is_in(doubtful["image_id"].unique().implode())
+    drops = {"only uncertain labels": empty & ~stated & unsure} if uncertain == "ignore" else {}
+    drops["neither a finding nor 'no finding'"] = empty & ~stated
+    clear = data.funnel.keep("lists of findings", "images", said, drops)
+    data.writer.labels(clear.with_columns(pl.col("labels").fill_null([])))
+    silent = value.is_null() & (pl.col("label") != NO_FINDING) if unmentioned == "ignore" else pl.lit(False)
+    unknown = long.filter(silent).select("image_id", "label")
+    if uncertain == "ignore":
+        unknown = pl.concat([unknown, doubtful])
+    data.writer.presence(images, present.select("image_id", "label"), unknown)
+
+
+def _rows(data: Dataset) -> pl.DataFrame:
+    columns = {"image_id": "Path", **{label: label for label in LABELS}}
+    parts = []
+    for key, split in (("train", "train+validation"), ("valid", "test")):
+        rows = data.table(key, columns, {"frontal": "Frontal/Lateral", "side": "AP/PA"})
+        if rows is not None:
+            parts.append(rows.with_columns(split=pl.lit(split)))
+    every = pl.concat(parts)
+    drawn = data.options.splits == "drawn" or len(parts) == 1
+    return every.with_columns(split=pl.lit("")) if drawn else every
+
+
+def _files(data: Dataset) -> pl.Expr:
+    """Paths below the root, which may be the folder that holds the edition's folder or that folder itself."""
+    path = pl.col("image_id")
+    inner = path.str.replace(r"^[^/]*/", "")
+    holds = any((data.files.root / name).is_dir() for name in ("train", "valid"))
+    return inner if holds else path
