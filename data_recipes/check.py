@@ -12,7 +12,7 @@ import numpy as np
 from data_recipes.pixels import decode, digest, inside
 from data_recipes.records import SPLITS, Image, Mixture
 from data_recipes.reject import Rejection, sift_entries, sift_images
-from data_recipes.splits import crossing
+from data_recipes.splits import crossing, same_pixels
 from data_recipes.stats import counts, density
 from data_recipes.store import ENTRIES, IMAGES, content_hash, read_meta, record
 from data_recipes.tables import read_rows
@@ -54,6 +54,9 @@ def check(folder: Path) -> Report:
     problems = [*_patients(mixture), *_densities(mixture), *_idle(mixture)]
     if not rejected:  # with rows missing, of course the content differs
         problems += _content(mixture, digests)
+    problems += [
+        f"{a} and {b} have the same pixels, in two splits" for a, b in same_pixels(mixture.images, digests)
+    ]
     if rejected:
         record(rejected, meta, folder)
     return Report(problems, rejected, mixture)

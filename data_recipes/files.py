@@ -3,10 +3,12 @@ them. Nothing outside that folder is ever read."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +25,14 @@ _HASHED = 64 * 2**20  # bytes; larger tables are known by size and time of chang
 
 class Needed(NamedTuple):
     """A file that a source reads: the names it may have (as they are, or with .gz or .zip added), and what
-    it adds to the mixture."""
+    it adds to the mixture. Where a name is a common one (`train.csv`), `header` is a word that the first line
+    of the right file has."""
 
     key: str
     names: tuple[str, ...]
     adds: str
     required: bool = True
+    header: str = ""
 
 
 class Files:
@@ -39,12 +43,12 @@ class Files:
         self.package = package
 
     @cached_property
-    def _by_name(self) -> dict[str, Path]:
-        """File name -> file, of those near the root; where a name is there twice, the first by path."""
-        found: dict[str, Path] = {}
+    def _by_name(self) -> dict[str, list[Path]]:
+        """File name -> files of that name near the root, by path."""
+        found: dict[str, list[Path]] = {}
         for folder, names in _walk(self.root, _DEPTH):
             for name in names:
-                found.setdefault(name, folder / name)
+                found.setdefault(name, []).append(folder / name)
         return found
 
     def find(self, needed: Needed) -> Path | None:
@@ -53,14 +57,12 @@ class Files:
         Raises:
             UserError: it is a link that leaves the folder.
         """
-        for name in needed.names:
-            for suffix in _PACKED:
-                path = self._by_name.get(name + suffix)
-                if path is None:
-                    continue
+        for name in (name + suffix for name in needed.names for suffix in _PACKED):
+            for path in self._by_name.get(name, ()):
                 if not path.resolve().is_relative_to(self.root):
                     raise UserError(f"{path} is a link out of {self.root}: put the file itself there")
-                return path
+                if not needed.header or needed.header in _first_line(path):
+                    return path
         return None
 
     def path(self, needed: Needed) -> Path:
@@ -71,8 +73,9 @@ class Files:
         """
         if path := self.find(needed):
             return path
+        column = f" with a column {needed.header}" if needed.header else ""
         raise UserError(
-            f"{self.root} holds no {' or '.join(needed.names)} (nor with .gz or .zip), which has the "
+            f"{self.root} holds no {' or '.join(needed.names)}{column} (nor with .gz or .zip), which has the "
             f"{needed.adds}: `imax doctor --data {self.root}` lists what is there"
         )
 
@@ -159,6 +162,15 @@ def _walk(root: Path, depth: int = 64) -> Iterator[tuple[Path, list[str]]]:
         level = sorted(below)
         if not level:
             return
+
+
+def _first_line(path: Path) -> str:
+    """The first line of a file, as far as it can be read."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read(4096).split(b"\n")[0].decode(errors="replace")
+    except (OSError, EOFError, zlib.error):
+        return ""
 
 
 def _state(path: Path) -> str:

@@ -87,7 +87,8 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
         raise ValueError(f"image file {path.name} is missing") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         # SyntaxError is what PIL raises for a broken PNG chunk.
-        raise ValueError(f"image file {path.name} is truncated or no image ({error})") from None
+        reason = str(error).replace(str(path), path.name)
+        raise ValueError(f"image file {path.name} is truncated or no image ({reason})") from None
 
 
 def write_png(pixels: np.ndarray, path: Path) -> None:

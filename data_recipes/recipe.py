@@ -23,7 +23,7 @@ from data_recipes.recipe_file import Decentralised, Recipe, load_recipe, recipe_
 from data_recipes.records import BOX_SLOT, Mixture
 from data_recipes.reject import check_entry
 from data_recipes.sources import file_options, file_source, fingerprint, reads_files, source
-from data_recipes.splits import crossing
+from data_recipes.splits import crossing, same_pixels
 from data_recipes.stats import counts, density
 from data_recipes.store import (
     META,
@@ -173,6 +173,7 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
     written = recipe.model_dump()
     if matched_name:
         written["match"]["to"] = matched_name  # not a path of this machine
+    leaks = same_pixels(images, assembled.digests)
     meta = {
         "schema": SCHEMA,
         "name": recipe.name,
@@ -188,7 +189,9 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "notes": [
             *(note for name in _source_names(recipe) for note in getattr(source(name), "NOTES", ())),
             *assembled.notes,
+            *(f"LEAKAGE: {len(leaks)} images have the pixels of one in another split." for _ in leaks[:1]),
         ],
+        "leakage": len(leaks),
         "funnel": as_json(assembled.funnel),
         **assembled.meta,
     }

@@ -158,7 +158,9 @@ def _records(lines: Sequence[str]) -> Iterator[list[str] | None]:
 
 
 def _choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns) -> Iterable[pl.Expr]:
-    there = {name.strip(): name for name in reversed(names)}
+    there: dict[str, str] = {}
+    for name in names:
+        there.setdefault(name.strip(), name)
     for ours, theirs in {**columns, **optional}.items():
         accepted = (theirs,) if isinstance(theirs, str) else theirs
         found = next((there[name] for name in accepted if name in there), None)
@@ -170,7 +172,8 @@ def _choose(path: Path, names: Sequence[str], columns: Columns, optional: Column
             raise UserError(
                 f"{path} has no column {' or '.join(map(repr, accepted))}: {guess}It has: {', '.join(shown)}"
             )
-        yield (pl.col(found) if found is not None else pl.lit(None, pl.String)).alias(ours)
+        value = pl.col(found) if found is not None else pl.lit(None, pl.String)
+        yield pl.when(value != "").then(value).alias(ours)
 
 
 def _text(path: Path) -> str:

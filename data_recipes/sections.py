@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Literal
 
 import polars as pl
@@ -56,7 +57,7 @@ def split_sections(text: str) -> dict[str, str]:
     """
     headers = list(_HEADER.finditer(text))
     found: dict[str, str] = {}
-    for header, following in zip(headers, [*headers[1:], None], strict=True):
+    for header, following in zip_longest(headers, headers[1:]):
         body = text[header.end() : following.start() if following else len(text)].strip()
         for name, starts in _KNOWN.items():
             if body and header[1].startswith(starts):

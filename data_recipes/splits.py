@@ -36,3 +36,15 @@ def crossing(images: Iterable[Image]) -> dict[str, set[str]]:
     for image in images:
         splits[image.patient_id].add(image.split)
     return {patient: found for patient, found in splits.items() if len(found) > 1}
+
+
+def same_pixels(images: Iterable[Image], digests: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Pairs of images in different splits with the same pixels: leakage, as between datasets that were made
+    of the same images. Each image stands in one pair at most; images without pixels (digest "") in none."""
+    first: dict[str, Image] = {}
+    pairs = []
+    for image in images:
+        mark = digests.get(image.image_id)
+        if mark and first.setdefault(mark, image).split != image.split:
+            pairs.append((first[mark].image_id, image.image_id))
+    return pairs

@@ -71,6 +71,7 @@ def statistics(mixture: Mixture) -> dict[str, Any]:
         "rejected": mixture.meta.get("rejected", 0),
         "funnel": mixture.meta.get("funnel", []),
         "without_pixels": sum(not image.path for image in mixture.images),
+        "leakage": mixture.meta.get("leakage", 0),
         "patients_in_two_splits": len(crossing(mixture.images)),
         "counts": counts(mixture.images, mixture.entries),
         "density": density(mixture.images, mixture.entries),

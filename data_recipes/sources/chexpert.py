@@ -20,7 +20,7 @@ NAME = "chexpert"
 VERSION = "1"
 LICENCE = "Stanford University Dataset Research Use Agreement (registration)"
 FILES = (
-    Needed("train", ("train.csv", "chexpert_train.csv"), "labels: findings, vqa"),
+    Needed("train", ("train.csv", "chexpert_train.csv"), "labels: findings, vqa", header="Path"),
     Needed("valid", ("valid.csv",), "the official validation set, used as the test set", required=False),
 )
 NOTES = (

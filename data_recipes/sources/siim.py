@@ -1,8 +1,8 @@
 """Source `siim`: the SIIM-ACR Pneumothorax Segmentation challenge, masks of pneumothorax on radiographs.
 
 Quirks: the column ` EncodedPixels` has a leading space; `-1` stands for no mask; a mask is a run-length code
-whose offsets are relative to the end of the run before, column by column on 1024 x 1024; an image with several
-masks has several rows; images are NIH's under other names, and nothing published maps the two.
+whose offsets are relative to the end of the run before, column by column on 1024 x 1024; an image with
+several masks has several rows; images are NIH's under other names, and nothing published maps the two.
 """
 
 from __future__ import annotations

@@ -27,7 +27,12 @@ LICENCE = (
     "PhysioNet credentialed licence 1.5.0 (VinDr-CXR), or the rules of the Kaggle competition (VinBigData)"
 )
 FILES = (
-    Needed("train", ("annotations_train.csv", "train.csv", "vinbigdata-train.csv"), "boxes of the readers"),
+    Needed(
+        "train",
+        ("annotations_train.csv", "train.csv", "vinbigdata-train.csv"),
+        "boxes of the readers",
+        header="class_name",
+    ),
     Needed("test", ("annotations_test.csv",), "the official test set", required=False),
     Needed("sizes", ("train_meta.csv",), "sizes of the originals", required=False),
 )
@@ -143,10 +148,10 @@ def _sized(data: Dataset, boxes: pl.DataFrame, options: Options) -> pl.DataFrame
     sized = boxes.join(known, on="image_id", how="left", maintain_order="left")
     unknown = sized["box_width"].null_count()
     if unknown and options.placing == "skip" and options.unknown_size == "extent":
-        images_ = sized.filter(pl.col("box_width").is_null())["image_id"].n_unique()
+        number = sized.filter(pl.col("box_width").is_null())["image_id"].n_unique()
         data.notes.append(
-            f"The size of {images_} images is not known without their pixels: their boxes are fractions of the "
-            f"extent of all boxes on the image, which is good for counting only."
+            f"The size of {number} images is not known without their pixels: their boxes are fractions of "
+            f"the extent of all boxes on the image, which is good for counting only."
         )
         sized = sized.with_columns(
             pl.col("box_width").fill_null(pl.col("x2").max().over("image_id")),

@@ -116,7 +116,10 @@ def stats(
     console.print(_together_table(found["cooccurrence"]))
     if found["funnel"]:
         console.print(_funnel_table(found["funnel"]))
-    typer.echo(f"patients in two splits: {found['patients_in_two_splits']}")
+    typer.echo(
+        f"patients in two splits: {found['patients_in_two_splits']}; "
+        f"images with the pixels of one in another split: {found['leakage']}"
+    )
     if found["without_pixels"]:
         typer.echo(f"images without pixels: {found['without_pixels']} (not for training)")
     typer.echo(f"rows rejected: {found['rejected']}; content hash {found['mixture_hash']}")

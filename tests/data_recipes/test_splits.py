@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_recipes.records import Image
-from data_recipes.splits import by_patient, crossing
+from data_recipes.splits import by_patient, crossing, same_pixels
 
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
@@ -31,3 +31,18 @@ def test_crossing_names_patients_in_two_splits():
     images = [Image(str(n), patient, split, "s", "", 1, 1, "") for n, (patient, split) in enumerate(
         [("a", "train"), ("a", "train"), ("b", "train"), ("b", "test")])]  # fmt: skip
     assert crossing(images) == {"b": {"train", "test"}}
+
+
+def test_equal_pixels_in_two_splits_are_found_and_equal_pixels_in_one_are_not():
+    def image(name: str, split: str) -> Image:
+        return Image(name, name, split, "s", "", 1, 1, "")
+
+    images = [
+        image("a", "train"),
+        image("b", "train"),
+        image("c", "test"),
+        image("d", "test"),
+        image("e", "test"),
+    ]
+    assert same_pixels(images, {"a": "1", "b": "1", "c": "1", "d": "", "e": "2"}) == [("a", "c")]
+    assert same_pixels(images, dict.fromkeys("abcde", "")) == []

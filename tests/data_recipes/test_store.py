@@ -16,7 +16,7 @@ import yaml
 
 from data_recipes.check import check
 from data_recipes.errors import UserError
-from data_recipes.pixels import decode, digest, inside, safe_name
+from data_recipes.pixels import decode, digest, inside, safe_name, size
 from data_recipes.records import Box, Entry, Image, Mixture
 from data_recipes.stats import counts, density
 from data_recipes.store import content_hash, open_image, read_mixture, write_mixture
@@ -244,6 +244,22 @@ def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
     grey = np.array([[0, 32768], [65535, 256]], np.uint16)
     PIL.Image.fromarray(grey).save(tmp_path / "deep.png")
     assert np.asarray(decode(tmp_path / "deep.png")).tolist() == [[0, 127], [255, 0]]
+
+
+def test_an_image_larger_than_any_radiograph_is_not_decoded(tmp_path):
+    PIL.Image.fromarray(np.zeros((1, 1_000_000), np.uint8)).save(tmp_path / "wide.png")
+    for read in (decode, size):
+        with pytest.raises(ValueError, match=r"1000000 x 1 pixels are more than any radiograph has"):
+            read(tmp_path / "wide.png")
+
+
+def test_the_size_is_read_without_the_pixels(tmp_path):
+    path = tmp_path / "cut.png"
+    PIL.Image.fromarray(np.zeros((300, 200), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    assert size(path) == (200, 300)
+    with pytest.raises(ValueError, match="truncated"):
+        decode(path)
 
 
 def test_names_are_safe_and_different(tmp_path):

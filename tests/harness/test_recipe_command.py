@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from data_recipes.errors import UserError
+from harness.commands.doctor import data_lines
 from harness.commands.recipe import app, parse_changes
+from tests.data_recipes.datasets import needs_data
 
 SMALL = [
     f"--set={change}"
@@ -79,3 +81,38 @@ def test_changes_are_typed():
         "d": [1, 2],
         "e": 1.5,
     }
+
+
+@needs_data
+def test_build_without_pixels_says_so_and_stats_shows_the_funnel(tmp_path):
+    out = tmp_path / "siim"
+    recipe = tmp_path / "siim.yaml"
+    recipe.write_text("source: siim\noptions: {caps: {reg: 1}}\n")
+    result = run("build", str(recipe), "--pixels", "skip", "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert "without pixels" in result.stderr
+    assert "torchxrayvision" in result.stderr
+    shown = run("stats", str(out)).stdout
+    assert "where rows went" in shown
+    assert "images without pixels: 5338" in shown
+    assert "patients in two splits: 0" in shown
+    found = json.loads(run("stats", str(out), "--json").stdout)
+    (step,) = [step for step in found["funnel"] if step["step"] == "rows with a mask"]
+    assert (step["came"], step["kept"], step["dropped"]) == (12_954, 3_576, {"no mask: -1": 9_378})
+    assert run("check", str(out)).exit_code == 0
+
+
+def test_doctor_says_which_files_are_there_and_what_the_missing_ones_would_add(tmp_path):
+    (tmp_path / "nih").mkdir()
+    (tmp_path / "nih/Data_Entry_2017.csv").write_text("Image Index\n")
+    (tmp_path / "nih/x.png").write_bytes(b"")
+    (tmp_path / "train_meta.csv").write_text("image_id\n")
+    text = "\n".join(data_lines(tmp_path))
+    assert "nih: can be built; no restriction on use" in text
+    assert "there     nih/Data_Entry_2017.csv: labels: findings, vqa" in text
+    assert "missing   BBox_List_2017.csv: would add boxes: rec, reg" in text
+    assert "vindr: CANNOT be built" in text
+    assert "1 image files" in text
+    assert "padchest (PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv)" in text.splitlines()[-1]
+    with pytest.raises(UserError, match="is no folder"):
+        data_lines(tmp_path / "nowhere")
