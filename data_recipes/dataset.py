@@ -155,9 +155,9 @@ class Dataset:
         """box_width, box_height of the images of these ids whose file is there, from the heads of the
         files."""
         known = []
-        for name in ids:
+        for name, path in self.files.find_images(ids).items():
             with suppress(ValueError):
-                known.append((name, *size(inside(self.files.root, self.files.images.get(name, "")))))
+                known.append((name, *size(inside(self.files.root, path))))
         schema = {"image_id": pl.String, "box_width": pl.Float64, "box_height": pl.Float64}
         return pl.DataFrame(known, schema=schema, orient="row")
 
@@ -165,7 +165,8 @@ class Dataset:
         """The harvest of these images and of all entries written.
 
         Args:
-            names: name of each image's file, looked for at any depth, or its path; by default the image id.
+            names: each image's file, as a name that `Files.find_images` looks for, or as its path; by default
+                the image id.
         """
         images = self._undivided(images.drop("file", "row", strict=False))
         images = self._with_files(images, pl.col("image_id") if names is None else names)
@@ -175,25 +176,25 @@ class Dataset:
 
     def _undivided(self, images: pl.DataFrame) -> pl.DataFrame:
         """No patient in two splits: all images of one who is go to the split that is held out most."""
-        order = ["", "train", "train+validation", "validation", "test"]
-        rank = pl.col("split").replace_strict({name: i for i, name in enumerate(order)}, return_dtype=pl.Int8)
-        highest = rank.max().over("patient_id")
-        crossing = images.filter(rank != highest)["patient_id"].n_unique()
+        together = images.with_columns(said=pl.col("split"), split=most_held_out("patient_id"))
+        crossing = together.filter(pl.col("said") != pl.col("split"))["patient_id"].n_unique()
         if crossing:
             self.notes.append(
                 f"{crossing} patients stood in two splits of the authors' lists: all their images went to "
                 f"the split that is held out more."
             )
-        names = highest.replace_strict(dict(enumerate(order)), return_dtype=pl.String)
-        return images.with_columns(split=names)
+        return together.drop("said")
 
     def _with_files(self, images: pl.DataFrame, names: pl.Expr) -> pl.DataFrame:
         """The file of each image below the root; the bare name where there is none, so that whoever places it
         can say which one is missing; "" without pixels."""
         if self.options.placing == "skip":
             return images.with_columns(file=pl.lit(""))
-        found = images.select(names).to_series().to_list()
-        return images.with_columns(file=pl.Series([self.files.images.get(name, name) for name in found]))
+        wanted = images.select(names).to_series().to_list()
+        found = self.files.find_images(wanted)
+        return images.with_columns(
+            file=pl.Series([found.get(name, name) for name in wanted], dtype=pl.String)
+        )
 
     def _capped(self, entries: pl.DataFrame) -> pl.DataFrame:
         """At most so many entries of a task an image as the options say; which ones is drawn by their ids."""
@@ -217,6 +218,13 @@ class Dataset:
             for item in self.needed
             if not item.required and self.files.find(item) is None
         ]
+
+
+def most_held_out(group: str) -> pl.Expr:
+    """Of the splits in `split` that rows of one group have, the one that is held out most."""
+    order = ["", "train", "train+validation", "validation", "test"]
+    rank = pl.col("split").replace_strict({name: i for i, name in enumerate(order)}, return_dtype=pl.Int8)
+    return rank.max().over(group).replace_strict(dict(enumerate(order)), return_dtype=pl.String)
 
 
 def fingerprint_of(needed: Sequence[Needed], name: str, options: FileOptions) -> str:

@@ -9,7 +9,7 @@ import importlib.metadata
 import importlib.util
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +25,8 @@ _HASHED = 64 * 2**20  # bytes; larger tables are known by size and time of chang
 
 class Needed(NamedTuple):
     """A file that a source reads: the names it may have (as they are, or with .gz or .zip added), and what
-    it adds to the mixture. Where a name is a common one (`train.csv`), `header` is a word that the first line
-    of the right file has."""
+    it adds to the mixture. Where a name is a common one (`train.csv`), `header` is a word that the right file
+    has near its start."""
 
     key: str
     names: tuple[str, ...]
@@ -61,7 +61,7 @@ class Files:
             for path in self._by_name.get(name, ()):
                 if not path.resolve().is_relative_to(self.root):
                     raise UserError(f"{path} is a link out of {self.root}: put the file itself there")
-                if not needed.header or needed.header in _first_line(path):
+                if not needed.header or needed.header in _head(path):
                     return path
         return None
 
@@ -90,15 +90,16 @@ class Files:
                     found.append(name if below == "." else f"{below}/{name}")
         return found
 
-    @cached_property
-    def images(self) -> dict[str, str]:
-        """Name of an image file, with and without its suffix -> its path relative to the root. Where a name
-        is there twice, the first by path."""
+    def find_images(self, names: Iterable[str]) -> dict[str, str]:
+        """Name -> path relative to the root, for the names that lie there. A name is that of a file, with or
+        without its suffix, or with the folder it lies in. Where it is there twice, the first by path."""
+        wanted = set(names)
         found: dict[str, str] = {}
         for path in self.image_files:
-            name = path.rpartition("/")[2]
-            found.setdefault(name, path)
-            found.setdefault(name.rpartition(".")[0], path)
+            folder, _, name = path.rpartition("/")
+            for key in (name, name.rpartition(".")[0], f"{folder.rpartition('/')[2]}/{name}"):
+                if key in wanted:
+                    found.setdefault(key, path)
         return found
 
     def fingerprint(self, needed: Sequence[Needed], *, images: bool) -> str:
@@ -164,11 +165,11 @@ def _walk(root: Path, depth: int = 64) -> Iterator[tuple[Path, list[str]]]:
             return
 
 
-def _first_line(path: Path) -> str:
-    """The first line of a file, as far as it can be read."""
+def _head(path: Path) -> str:
+    """The start of a file, as far as it can be read."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return file.read(4096).split(b"\n")[0].decode(errors="replace")
+            return file.read(4096).decode(errors="replace")
     except (OSError, EOFError, zlib.error):
         return ""
 

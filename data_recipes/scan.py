@@ -8,11 +8,13 @@ import csv
 import difflib
 import gzip
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from polars.exceptions import NoDataError, PolarsError
@@ -48,6 +50,32 @@ def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | No
         rows = funnel.keep_unless(f"parse {path.name}", "rows", rows, why, reject=True)
     blank = pl.all_horizontal(pl.col(name).is_null() for name in (*columns, *(optional or {})))
     return funnel.keep(f"read {path.name}", "rows", rows, {"blank": blank})
+
+
+def read_json(
+    path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | None = None
+) -> pl.DataFrame:
+    """As `read`, of a JSON file that holds a list of objects; a value that is a list stands for its parts,
+    joined by ", ". What is no object is rejected."""
+    try:
+        items = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, error) from None
+    if not isinstance(items, list):
+        raise UserError(f"{path} holds no list of objects")
+    objects = [item if isinstance(item, dict) else {} for item in items]
+    names = list(dict.fromkeys(name for item in objects for name in item))
+    frame = pl.LazyFrame(
+        {name: [_as_text(item.get(name)) for item in objects] for name in names},
+        schema=dict.fromkeys(names, pl.String),
+    )
+    if not names:
+        return pl.DataFrame(
+            schema={**dict.fromkeys((*columns, *(optional or {}), "file"), pl.String), "row": pl.Int64}
+        )
+    rows = _select(path, frame, columns, optional or {}).collect()
+    nameless = pl.col("row").is_in([n for n, item in enumerate(items, start=1) if not isinstance(item, dict)])
+    return funnel.keep(f"read {path.name}", "rows", rows, {"is no object": nameless}, reject=True)
 
 
 def numbers(
@@ -88,6 +116,12 @@ def content(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise _broken(path, error) from None
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _limited(data: bytes, path: Path) -> bytes:

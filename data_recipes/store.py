@@ -100,7 +100,10 @@ def open_image(folder: Path, image: Image) -> PIL.Image.Image:
         UserError: the mixture holds no pixels, or the file is missing, truncated or outside the folder.
     """
     if not image.path:
-        raise UserError(f"image {image.image_id} has no pixels: build the mixture with --pixels copy or link")
+        raise UserError(
+            f"image {image.image_id} has no pixels: build the mixture with --root, the folder of "
+            f"its files, and --pixels copy or link"
+        )
     try:
         return decode(inside(folder, image.path))
     except ValueError as error:

@@ -85,6 +85,8 @@ SOURCES = {
     "chexpert": "data_recipes.sources.chexpert",
     "openi": "data_recipes.sources.openi",
     "padchest": "data_recipes.sources.padchest",
+    "vqa_rad": "data_recipes.sources.vqa_rad",
+    "slake": "data_recipes.sources.slake",
 }
 
 

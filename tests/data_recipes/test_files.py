@@ -47,8 +47,8 @@ def test_a_link_out_of_the_root_is_refused_and_folders_behind_links_are_not_walk
 def test_images_are_known_by_name_with_and_without_suffix(tmp_path):
     (tmp_path / "images_001/images").mkdir(parents=True)
     (tmp_path / "images_001/images/7.1.png").write_bytes(b"")
-    images = Files(tmp_path).images
-    assert images["7.1.png"] == images["7.1"] == "images_001/images/7.1.png"
+    names = ["7.1.png", "7.1", "images/7.1.png", "7", "absent.png"]
+    assert Files(tmp_path).find_images(names) == dict.fromkeys(names[:3], "images_001/images/7.1.png")
 
 
 def test_the_fingerprint_sees_tables_and_names_of_images(tmp_path):

@@ -1,0 +1,71 @@
+"""Source `vqa_rad`: VQA-RAD, questions of clinicians on radiology images and their answers.
+
+Quirks: one JSON list; `phrase_type` starting with `test` is the authors' test set, which shares images with
+their training set; paraphrases are rows of their own; answers may be numbers; heads and abdomens are among them.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+from pydantic import Field
+
+from data_recipes import scan
+from data_recipes.dataset import Dataset, DatasetOptions, View, fingerprint_of
+from data_recipes.files import Needed
+from data_recipes.harvest import FileOptions, Harvest
+
+NAME = "vqa_rad"
+VERSION = "1"
+LICENCE = "CC0 1.0 (open, no account)"
+FILES = (Needed("questions", ("VQA_RAD Dataset Public.json",), "questions: vqa"),)
+NOTES = (
+    "VQA-RAD: the authors' test set shares images with their training set. Here an image with a test question "
+    "is a test image and keeps its test questions only.",
+    "VQA-RAD publishes no patient ids: every image counts as a patient of its own.",
+)
+
+
+class Options(DatasetOptions):
+    """
+    Attributes:
+        organs: questions on images of others are left out.
+    """
+
+    views: list[View] = Field(default=["PA", "AP", "unknown"])
+    organs: list[str] = Field(default=["CHEST"])
+
+
+OPTIONS = Options
+
+
+def fingerprint(options: FileOptions) -> str:
+    return fingerprint_of(FILES, NAME, options)
+
+
+def harvest(options: Options, seed: int) -> Harvest:
+    data = Dataset(NAME, FILES, options, seed)
+    path = data.path("questions")
+    assert path is not None  # it is required
+    same = ("question", "answer", "phrase_type", "image_organ")
+    rows = scan.read_json(
+        path,
+        {"image_id": "image_name", **{name: name for name in same}},
+        data.funnel,
+        optional={"kind": "question_type"},
+    )
+    elsewhere = {"image of another organ": ~pl.col("image_organ").str.strip_chars().is_in(options.organs)}
+    rows = data.funnel.keep("organs", "rows", rows, elsewhere)
+    test = pl.col("phrase_type").str.starts_with("test").fill_null(False)
+    if options.splits == "official":
+        in_test = test.any().over("image_id")
+        rows = rows.with_columns(
+            split=pl.when(in_test).then(pl.lit("test")).otherwise(pl.lit("train+validation"))
+        )
+        shared = {"training question on a test image": in_test & ~test}
+        rows = data.funnel.keep("questions by split", "rows", rows, shared)
+    images = rows.unique("image_id", keep="first", maintain_order=True)
+    data.funnel.count("images", "rows", rows.height, images.height, "a further question on its image")
+    images = data.images(images.with_columns(patient_id=pl.concat_str(pl.lit("vqa_rad-"), "image_id")))
+    kind = pl.col("kind").fill_null("other").str.split(",").list.first().str.strip_chars().str.to_lowercase()
+    data.writer.answers(data.about(rows.with_columns(kind=kind), images, "questions"))
+    return data.harvest(images)
