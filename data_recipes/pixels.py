@@ -6,12 +6,18 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import PIL.Image
+
+from data_recipes.dicom import SUFFIXES as DICOM
+from data_recipes.dicom import dicom_size, read_dicom
+
+Result = TypeVar("Result")
 
 _LONGEST, _LARGEST = 32_768, 200_000_000  # pixels of a side and of an image; no radiograph has more
 _PNG_TRAILER = b"IEND\xaeB`\x82"
@@ -52,11 +58,15 @@ def fault(path: Path) -> str:
 
 
 def decode(path: Path) -> PIL.Image.Image:
-    """The whole image, decoded, in mode "L"; 16-bit grey values are scaled to 8 bits rather than clipped.
+    """The whole image, decoded, in mode "L"; 16-bit grey values are scaled to 8 bits rather than clipped, and
+    DICOM files are shown as `dicom.read_dicom` says.
 
     Raises:
         ValueError: the file is missing, truncated, no image, or too large for a radiograph.
     """
+    if path.suffix.lower() in DICOM:
+        size(path)  # is it too large?
+        return _dicom(path, lambda: PIL.Image.fromarray(read_dicom(path)))
     with _opened(path) as image:
         image.load()
         if image.mode.startswith(("I", "F")):
@@ -68,9 +78,28 @@ def decode(path: Path) -> PIL.Image.Image:
 
 def size(path: Path) -> tuple[int, int]:
     """Width and height of an image from the head of its file, which is not decoded. Raises as `decode`."""
+    if path.suffix.lower() in DICOM:
+        width, height = _dicom(path, lambda: dicom_size(path))
+        _check_size(path, width, height)
+        return width, height
     with _opened(path) as image:
-        width, height = image.size
-        return int(width), int(height)
+        return int(image.width), int(image.height)
+
+
+def _dicom(path: Path, read: Callable[[], Result]) -> Result:
+    try:
+        if not path.is_file():
+            raise FileNotFoundError
+        return read()
+    except FileNotFoundError:
+        raise ValueError(f"image file {path.name} is missing") from None
+    except ValueError as error:
+        raise ValueError(f"image file {path.name}: {str(error).replace(str(path), path.name)}") from None
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if max(width, height) > _LONGEST or width * height > _LARGEST:
+        raise ValueError(f"{path.name}: {width} x {height} pixels are more than any radiograph has")
 
 
 @contextmanager
@@ -79,9 +108,7 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limits here are ours
             with PIL.Image.open(path) as image:
-                width, height = image.size
-                if max(width, height) > _LONGEST or width * height > _LARGEST:
-                    raise ValueError(f"{width} x {height} pixels are more than any radiograph has")
+                _check_size(path, *image.size)
                 yield image
     except FileNotFoundError:
         raise ValueError(f"image file {path.name} is missing") from None

