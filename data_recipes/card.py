@@ -44,7 +44,7 @@ def _head(meta: Mapping[str, Any]) -> str:
     head = {
         "pretty_name": meta.get("name", "mixture"),
         "license": meta.get("license", "other"),
-        "language": ["en"],
+        "language": list(meta.get("languages", ["en"])),
         "task_categories": ["image-text-to-text", "visual-question-answering", "image-to-text"],
         "tags": ["medical", "radiology", "chest-x-ray", "multi-task"],
         "size_categories": [next((name for limit, name in _SIZES if entries < limit), "n>1M")],
@@ -111,7 +111,10 @@ def _origin(meta: Mapping[str, Any]) -> str:
     if not sources:
         return ""
     lines = ["## Where it comes from", ""]
-    lines += [f"- source `{name}`, version {version}" for name, version in sources.items()]
+    licences = meta.get("licences", {})
+    for name, version in sources.items():
+        terms = f"; licence: {licences[name]}" if name in licences else ""
+        lines.append(f"- source `{name}`, version {version}{terms}")
     lines.append(f"- content hash `{meta.get('mixture_hash', '')}`")
     recipe = yaml.safe_dump(meta.get("recipe", {}), sort_keys=False, allow_unicode=True)
     return "\n".join(lines) + f"\n\nThe recipe:\n\n```yaml\n{recipe}```"

@@ -65,18 +65,17 @@ class Dataset:
         self.notes: list[str] = []
         self._known = pl.Series(dtype=pl.String)
 
-    def path(self, key: str) -> Path | None:
-        """The file declared under that key, None where an optional one is not there."""
-        item = next(item for item in self.needed if item.key == key)
-        return self.files.path(item) if item.required else self.files.find(item)
+    def has(self, key: str) -> bool:
+        """Whether the file declared under that key is there."""
+        return self.files.find(self._needed(key)) is not None
 
-    def table(
-        self, key: str, columns: scan.Columns, optional: scan.Columns | None = None
-    ) -> pl.DataFrame | None:
-        """Columns of the table declared under that key, None where an optional one is not there; see
-        `scan.read`."""
-        path = self.path(key)
-        return None if path is None else scan.read(path, columns, self.funnel, optional=optional)
+    def path(self, key: str) -> Path:
+        """The file declared under that key. Raises UserError when it is not there."""
+        return self.files.path(self._needed(key))
+
+    def table(self, key: str, columns: scan.Columns, optional: scan.Columns | None = None) -> pl.DataFrame:
+        """Columns of the table declared under that key; see `scan.read`."""
+        return scan.read(self.path(key), columns, self.funnel, optional=optional)
 
     def images(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The images of a table with a row each (columns of IMAGE_COLUMNS as far as known): ids that are
@@ -146,8 +145,8 @@ class Dataset:
         if self.options.splits == "drawn":
             return split
         for key, name in lists.items():
-            if path := self.path(key):
-                ids = pl.Series(scan.lines(path), dtype=pl.String).implode()
+            if self.has(key):
+                ids = pl.Series(scan.lines(self.path(key)), dtype=pl.String).implode()
                 split = pl.when(pl.col("image_id").is_in(ids)).then(pl.lit(name)).otherwise(split)
         return split
 
@@ -173,6 +172,9 @@ class Dataset:
         entries = self._capped(self.writer.entries())
         notes = (*self._found(), *self.notes)
         return Harvest(images.select(*IMAGE_COLUMNS), entries, self.funnel, self.files.root, notes)
+
+    def _needed(self, key: str) -> Needed:
+        return next(item for item in self.needed if item.key == key)
 
     def _undivided(self, images: pl.DataFrame) -> pl.DataFrame:
         """No patient in two splits: all images of one who is go to the split that is held out most."""

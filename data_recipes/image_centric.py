@@ -121,6 +121,11 @@ def _files(recipe: ImageCentric, folder: Path, result: Assembled, progress: bool
     label = f"{recipe.name}: images"
     if recipe.images is None:
         delivered = stock.take(None, label=label, progress=progress)
+        if not delivered and stock.broken:
+            raise UserError(
+                f"{recipe.name}: none of {stock.broken} image files can be used, first: "
+                f"{stock.rejected[-1].reason}; --pixels skip builds the mixture without them"
+            )
     else:
         delivered = []
         while short := _short(recipe, delivered):

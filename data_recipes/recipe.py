@@ -181,6 +181,10 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "license": recipe.license,
         "recipe": _without_folders(written),
         "sources": {name: source(name).VERSION for name in _source_names(recipe)},
+        "licences": {name: file_source(name).LICENCE for name in _source_names(recipe) if reads_files(name)},
+        "languages": sorted(
+            {code for name in _source_names(recipe) for code in getattr(source(name), "LANGUAGES", ("en",))}
+        ),
         "mixture_hash": content_hash(images, entries, assembled.digests),
         "counts": counts(images, entries),
         "density": density(images, entries),

@@ -26,6 +26,10 @@ _NO_PIXELS = "Built without pixels: good for counting and comparing mixtures, no
 class Stock:
     """The images of a harvest that have entries, in the order they are handed out.
 
+    Attributes:
+        broken: how many images were asked for whose file cannot be used.
+        rejected: rows that cannot be used, those of broken images among them.
+
     Args:
         splits: split of each image of the harvest; images of other splits than SPLITS are left out.
         tasks: entries of other tasks are left out.
@@ -65,7 +69,7 @@ class Stock:
             .rename({"file": "table"})
         )
         self._free = np.ones(images.height, bool)
-        self._broken = 0
+        self.broken = 0
         self._claims: dict[str, str] = {}
 
     def take(
@@ -95,7 +99,7 @@ class Stock:
         """Says in the funnel what became of the images."""
         number, asked = len(self._free), int(np.count_nonzero(~self._free))
         self.funnel.count("images asked for", "images", number, asked, "more than were asked for")
-        self.funnel.count("image files", "images", asked, asked - self._broken, "file missing or unusable")
+        self.funnel.count("image files", "images", asked, asked - self.broken, "file missing or unusable")
 
     def _of(self, task: str) -> pl.DataFrame:
         return self._entries.filter(pl.col("task") == task) if task else self._entries
@@ -124,7 +128,7 @@ class Stock:
         for row, result in zip(rows.iter_rows(named=True), placed, strict=True):
             entries = told[row["place"]]
             if isinstance(result, str):
-                self._broken += 1
+                self.broken += 1
                 self.rejected += [Rejection(file, number, result) for _, file, number in entries]
                 continue
             image = Image(

@@ -52,7 +52,8 @@ class Source(Protocol):
 
 
 class FileSource(Protocol):
-    """A module that reads people's files. Optional name: NOTES (sentences for the card)."""
+    """A module that reads people's files. Optional names: NOTES (sentences for the card), LANGUAGES (codes of
+    the languages its texts are in; English by default)."""
 
     NAME: str
     VERSION: str  # raise it whenever the same files would give another harvest

@@ -110,8 +110,8 @@ def _rows(data: Dataset) -> pl.DataFrame:
     columns = {"image_id": "Path", **{label: label for label in LABELS}}
     parts = []
     for key, split in (("train", "train+validation"), ("valid", "test")):
-        rows = data.table(key, columns, {"frontal": "Frontal/Lateral", "side": "AP/PA"})
-        if rows is not None:
+        if data.has(key):
+            rows = data.table(key, columns, {"frontal": "Frontal/Lateral", "side": "AP/PA"})
             parts.append(rows.with_columns(split=pl.lit(split)))
     every = pl.concat(parts)
     drawn = data.options.splits == "drawn" or len(parts) == 1

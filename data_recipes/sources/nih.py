@@ -45,7 +45,6 @@ def harvest(options: DatasetOptions, seed: int) -> Harvest:
         {"image_id": "Image Index", "said": "Finding Labels", "patient_id": "Patient ID"},
         {"view": "View Position"},
     )
-    assert rows is not None  # it is required
     images = data.images(
         rows.with_columns(
             pl.concat_str(pl.lit("nih-"), "patient_id").alias("patient_id"),
@@ -62,12 +61,12 @@ def harvest(options: DatasetOptions, seed: int) -> Harvest:
     findings = labelled.join(found, on="image_id", how="left", maintain_order="left")
     data.writer.labels(findings.with_columns(pl.col("labels").fill_null([])))
     data.writer.presence(labelled, pairs)
-    boxes = data.table(
-        "boxes",
-        {"image_id": "Image Index", "phrase": "Finding Label"}
-        | {"x": ("Bbox [x", "x"), "y": "y", "w": "w", "h": ("h]", "h")},
-    )
-    if boxes is not None:
+    if data.has("boxes"):
+        boxes = data.table(
+            "boxes",
+            {"image_id": "Image Index", "phrase": "Finding Label"}
+            | {"x": ("Bbox [x", "x"), "y": "y", "w": "w", "h": ("h]", "h")},
+        )
         boxes = scan.numbers(boxes, ("x", "y", "w", "h"), data.funnel, "numbers of boxes", rows="boxes")
         boxes = data.about(boxes, images, "boxes").with_columns(
             folded(pl.col("phrase")).alias("phrase"),

@@ -108,7 +108,6 @@ def read_reports(data: Dataset) -> pl.DataFrame:
     """A row a report: study, images (list of ids), terms (list), the sections, file and row."""
     rows: list[dict[str, Any]] = []
     path = data.path("reports")
-    assert path is not None  # it is required
     for name, content in _members(path):
         try:
             rows.append({**_report(content), "file": name, "row": 1, "why": None})
@@ -155,12 +154,10 @@ def _report(content: bytes) -> dict[str, Any]:
 
 
 def _viewed(data: Dataset, images: pl.DataFrame) -> pl.DataFrame:
-    table = data.table(
-        "views",
-        {"image_id": "imageid", "width": "Columns", "height": "Rows", "view": "View Position"},
-    )
-    if table is None:
+    if not data.has("views"):
         return images
+    columns = {"image_id": "imageid", "width": "Columns", "height": "Rows", "view": "View Position"}
+    table = data.table("views", columns)
     table = scan.numbers(table, ("width", "height"), data.funnel, "sizes of images")
     table = table.unique("image_id", keep="first").drop("file", "row")
     joined = images.join(table, on="image_id", how="left", maintain_order="left")

@@ -18,6 +18,7 @@ from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "padchest"
 VERSION = "1"
+LANGUAGES = ("en", "es")
 LICENCE = "PadChest Dataset Research Use Agreement (registration with BIMCV)"
 FILES = (
     Needed(
@@ -69,7 +70,6 @@ def harvest(options: Options, seed: int) -> Harvest:
         },
         {"width": "Columns_DICOM", "height": "Rows_DICOM"},
     )
-    assert rows is not None  # it is required
     rows = scan.numbers(_shaped(rows, options), ("width", "height"), data.funnel, "sizes of images")
     images = data.images(rows.with_columns(pl.col("width", "height").fill_null(0).cast(pl.Int64)))
     if options.adults:

@@ -8,6 +8,7 @@ there, patients get their NIH ids, so that a split or a comparison by patient ke
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import polars as pl
 from pydantic import Field
@@ -57,7 +58,6 @@ def harvest(options: Options, seed: int) -> Harvest:
     data = Dataset(NAME, FILES, options, seed)
     columns = {name: name for name in ("x", "y", "width", "height")}
     rows = data.table("labels", {"image_id": "patientId", "target": "Target", **columns})
-    assert rows is not None  # it is required
     rows = scan.numbers(rows, ("x", "y", "width", "height", "target"), data.funnel, "numbers")
     images = _images(data, rows)
     drops = {"no box: Target is 0": pl.col("target") == 0}
@@ -81,22 +81,19 @@ def _images(data: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
         "image_id", keep="first", maintain_order=True
     )
     data.funnel.count("images", "rows", rows.height, images.height, "a further row of its image")
-    views = data.table("views", {"image_id": "PatientID", "view": "ViewPosition"})
-    if views is not None:
+    if data.has("views"):
+        views = data.table("views", {"image_id": "PatientID", "view": "ViewPosition"})
         views = views.unique("image_id", keep="first").select("image_id", "view")
         images = images.join(views, on="image_id", how="left", maintain_order="left")
-    if (mapping := _mapping(data)) is not None:
-        images = images.join(mapping, on="image_id", how="left", maintain_order="left")
+    if data.has("mapping"):
+        images = images.join(_mapping(data.path("mapping")), on="image_id", how="left", maintain_order="left")
         images = images.with_columns(patient_id=pl.coalesce("nih_patient", "patient_id")).drop("nih_patient")
     side = pl.lit(SIDE if data.options.placing == "skip" else 0, pl.Int64)
     return data.images(images.with_columns(width=side, height=side))
 
 
-def _mapping(data: Dataset) -> pl.DataFrame | None:
+def _mapping(path: Path) -> pl.DataFrame:
     """image_id and nih_patient, written as source nih writes its patients."""
-    path = data.path("mapping")
-    if path is None:
-        return None
     try:
         pairs = [
             (item["subset_img_id"], f"nih-{int(item['img_id'].split('_')[0])}")

@@ -52,7 +52,6 @@ def fingerprint(options: FileOptions) -> str:
 def harvest(options: Options, seed: int) -> Harvest:
     data = Dataset(NAME, FILES, options, seed)
     rows = data.table("masks", {"image_id": "ImageId", "mask": "EncodedPixels"})
-    assert rows is not None  # it is required
     rows = rows.with_columns(pl.col("mask").str.strip_chars())
     images = rows.unique("image_id", keep="first", maintain_order=True)
     data.funnel.count("images", "rows", rows.height, images.height, "a further row of its image")

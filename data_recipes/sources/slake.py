@@ -51,9 +51,9 @@ def harvest(options: Options, seed: int) -> Harvest:
     same = ("question", "answer", "q_lang", "modality", "location")
     parts = []
     for split in ("train", "validation", "test"):
-        if path := data.path(split):
+        if data.has(split):
             columns = {"image_id": "img_name", **{name: name for name in same}}
-            rows = scan.read_json(path, columns, data.funnel, optional={"kind": "content_type"})
+            rows = scan.read_json(data.path(split), columns, data.funnel, optional={"kind": "content_type"})
             parts.append(rows.with_columns(split=pl.lit("" if options.splits == "drawn" else split)))
     drops = {
         "another language": ~pl.col("q_lang").is_in(options.languages),

@@ -107,8 +107,8 @@ def _rows(data: Dataset) -> pl.DataFrame:
     columns |= {"x1": "x_min", "y1": "y_min", "x2": "x_max", "y2": "y_max"}
     parts = []
     for key, split in (("train", "train+validation"), ("test", "test")):
-        rows = data.table(key, columns, {"reader": ("rad_id", "rad_ID")})
-        if rows is not None:
+        if data.has(key):
+            rows = data.table(key, columns, {"reader": ("rad_id", "rad_ID")})
             parts.append(rows.with_columns(split=pl.lit(split)))
     drawn = data.options.splits == "drawn" or len(parts) == 1
     every = pl.concat(parts).with_columns(folded(pl.col("label")), pl.col("reader").fill_null("consensus"))
@@ -139,8 +139,8 @@ def _fused(data: Dataset, boxes: pl.DataFrame, options: Options) -> pl.DataFrame
 
 def _sized(data: Dataset, boxes: pl.DataFrame, options: Options) -> pl.DataFrame:
     """Boxes with the size of the original they were drawn on, as far as anything says it."""
-    known = data.table("sizes", {"image_id": "image_id", "box_height": "dim0", "box_width": "dim1"})
-    if known is not None:
+    if data.has("sizes"):
+        known = data.table("sizes", {"image_id": "image_id", "box_height": "dim0", "box_width": "dim1"})
         known = scan.numbers(known, ("box_height", "box_width"), data.funnel, "numbers of sizes")
         known = known.unique("image_id", keep="first").drop("file", "row")
     else:

@@ -44,11 +44,9 @@ def fingerprint(options: FileOptions) -> str:
 
 def harvest(options: Options, seed: int) -> Harvest:
     data = Dataset(NAME, FILES, options, seed)
-    path = data.path("questions")
-    assert path is not None  # it is required
     same = ("question", "answer", "phrase_type", "image_organ")
     rows = scan.read_json(
-        path,
+        data.path("questions"),
         {"image_id": "image_name", **{name: name for name in same}},
         data.funnel,
         optional={"kind": "question_type"},

@@ -147,3 +147,11 @@ def test_pixels_are_found_in_any_folder_and_a_broken_one_takes_its_entries(tmp_p
 def test_without_a_root_pixels_cannot_be_copied():
     with pytest.raises(UserError, match="needs --root"):
         build(load_recipe("imax_nih", {"options.pixels": "copy"}), progress=False)
+
+
+def test_a_root_without_images_is_one_clear_line(tmp_path):
+    recipe = load_recipe("imax_nih", {"options.root": str(write(tmp_path / "root", FILES))})
+    with pytest.raises(
+        UserError, match=r"none of 6 image files can be used, first: .* is missing; --pixels skip"
+    ):
+        build(recipe, tmp_path / "out", progress=False)
