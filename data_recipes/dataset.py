@@ -98,9 +98,19 @@ class Dataset:
             pl.lit(value, IMAGE_COLUMNS[key]).alias(key)
             for key, value in defaults.items()
             if key not in unique.columns
-        ).with_columns(pl.col("view").fill_null("unknown"))
+        )
+        view = pl.col("view")
+        filled = filled.with_columns(
+            pl.when(view.is_in(VIEWS)).then(view).otherwise(pl.lit("unknown")).alias("view")
+        )
         drops = {f"view {view}": pl.col("view") == view for view in VIEWS if view not in self.options.views}
         return self.funnel.keep("views", "images", filled, drops)
+
+    def square(self, side: int) -> list[pl.Expr]:
+        """width and height of images that are published as `side` x `side`: said only where no file is looked
+        at, so that people may have resized them."""
+        known = side if self.options.placing == "skip" else 0
+        return [pl.lit(known, pl.Int64).alias(name) for name in ("width", "height")]
 
     def about(self, facts: pl.DataFrame, images: pl.DataFrame, rows: str) -> pl.DataFrame:
         """The facts about these images. Facts about an image that no table has are rejected."""

@@ -146,7 +146,7 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
 def _lazy(path: Path) -> pl.LazyFrame:
     """All columns as text. Of an unpacked table in UTF-8, only what is asked for is read from the disk."""
     if path.suffix not in (".gz", ".zip") and _is_utf8(path):
-        return pl.scan_csv(path, infer_schema=False)
+        return pl.scan_csv(path, infer_schema=False, glob=False)  # a folder may be called "[new]"
     return pl.scan_csv(io.BytesIO(_text(path).encode()), infer_schema=False)
 
 

@@ -93,6 +93,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return dict(meta)
 
 
+def need_pixels(mixture: Mixture, name: str) -> None:
+    """Raises UserError when images of the mixture have no pixels."""
+    without = sum(not image.path for image in mixture.images)
+    if without:
+        raise UserError(
+            f"{name}: {without} of {len(mixture.images)} images have no pixels: build the mixture with "
+            "--root, the folder of its files, and --pixels copy or link"
+        )
+
+
 def open_image(folder: Path, image: Image) -> PIL.Image.Image:
     """The pixels of an image, mode "L".
 

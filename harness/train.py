@@ -36,7 +36,7 @@ from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
 from data_recipes.records import Mixture
 from data_recipes.stats import density
-from data_recipes.store import read_mixture
+from data_recipes.store import need_pixels, read_mixture
 from harness import attention, checkpoints, peft_model, provenance
 from harness.callbacks import KeepDiary, LogToFile, Progress
 from harness.config import Settings, as_dict, parse
@@ -80,6 +80,7 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     with training.main_process_first(desc="build the mixture"):
         folder = mixture_folder(settings.data.recipe, progress=is_main())
         mixture = read_mixture(folder)
+    need_pixels(mixture, settings.data.recipe)
     take_budget(settings, mixture)
     facts = {
         "mixture": str(folder.resolve()),

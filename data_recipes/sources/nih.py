@@ -49,8 +49,7 @@ def harvest(options: DatasetOptions, seed: int) -> Harvest:
         rows.with_columns(
             pl.concat_str(pl.lit("nih-"), "patient_id").alias("patient_id"),
             data.listed({"train": "train+validation", "test": "test"}).alias("split"),
-            pl.lit(SIDE if options.placing == "skip" else 0, pl.Int64).alias("width"),
-            pl.lit(SIDE if options.placing == "skip" else 0, pl.Int64).alias("height"),
+            *data.square(SIDE),
         )
     )
     said = {"labels are missing": pl.col("said").is_null()}

@@ -88,8 +88,7 @@ def _images(data: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     if data.has("mapping"):
         images = images.join(_mapping(data.path("mapping")), on="image_id", how="left", maintain_order="left")
         images = images.with_columns(patient_id=pl.coalesce("nih_patient", "patient_id")).drop("nih_patient")
-    side = pl.lit(SIDE if data.options.placing == "skip" else 0, pl.Int64)
-    return data.images(images.with_columns(width=side, height=side))
+    return data.images(images.with_columns(data.square(SIDE)))
 
 
 def _mapping(path: Path) -> pl.DataFrame:

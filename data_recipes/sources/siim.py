@@ -55,8 +55,7 @@ def harvest(options: Options, seed: int) -> Harvest:
     rows = rows.with_columns(pl.col("mask").str.strip_chars())
     images = rows.unique("image_id", keep="first", maintain_order=True)
     data.funnel.count("images", "rows", rows.height, images.height, "a further row of its image")
-    side = pl.lit(SIDE if options.placing == "skip" else 0, pl.Int64)
-    images = data.images(images.with_columns(patient_id="image_id", width=side, height=side))
+    images = data.images(images.with_columns(data.square(SIDE), patient_id="image_id"))
     drops = {"no mask: -1": pl.col("mask") == "-1"}
     masks = data.funnel.keep("rows with a mask", "rows", data.about(rows, images, "rows"), drops)
     data.writer.presence(images, masks.select("image_id", label=pl.lit(_LABEL)))

@@ -134,3 +134,9 @@ def test_what_csv_writes_is_read_back(tmp_path_factory, rows):
     assert not funnel.rejected
     said = [(a or None, b or None) for a, b in rows]
     assert [(a or None, b or None) for a, b, _ in found] == [row for row in said if row != (None, None)]
+
+
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path):
+    folder = tmp_path / "[new] *files"
+    folder.mkdir()
+    assert table(folder, b"a,b\n1,2\n")[0] == [("1", "2", 1)]

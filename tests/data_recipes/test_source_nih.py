@@ -80,6 +80,12 @@ def test_views_are_a_policy(tmp_path):
     assert dropped(found, "boxes of images kept") == {"its image was left out": 2}
 
 
+def test_a_view_that_is_none_of_ours_is_unknown(tmp_path):
+    odd = LABELS.replace("50,F,AP", "50,F,OBLIQUE", 1)
+    found = harvest("nih", write(tmp_path, {**FILES, "Data_Entry_2017.csv": odd}))
+    assert dropped(found, "views") == {"view unknown": 1}
+
+
 def test_duplicate_and_missing_ids_are_rejected_by_row(tmp_path):
     more = LABELS + f"{image(0)},Mass,0,9,50,F,PA,1,1,1,1\n,Mass,0,9,50,F,PA,1,1,1,1\n"
     found = harvest("nih", write(tmp_path, {**FILES, "Data_Entry_2017.csv": more}))

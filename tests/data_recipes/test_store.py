@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from data_recipes.errors import UserError
 from data_recipes.pixels import decode, digest, inside, safe_name, size
 from data_recipes.records import Box, Entry, Image, Mixture
 from data_recipes.stats import counts, density
-from data_recipes.store import content_hash, open_image, read_mixture, write_mixture
+from data_recipes.store import content_hash, need_pixels, open_image, read_mixture, write_mixture
 
 
 @pytest.fixture
@@ -238,6 +239,14 @@ def test_the_card_has_a_head_for_machines(folder):
     assert head["configs"][0]["data_files"] == "entries.parquet"
     assert "| train | 2 | 1 | 4 |" in text
     assert "2.00 tasks and 2.00 entries" in text
+
+
+def test_a_mixture_without_pixels_is_not_trained_on(folder):
+    mixture = read_mixture(folder)
+    need_pixels(mixture, "m")
+    bare = Mixture(tuple(replace(image, path="") for image in mixture.images[:3]) + mixture.images[3:], ())
+    with pytest.raises(UserError, match="m: 3 of 4 images have no pixels: build the mixture with --root"):
+        need_pixels(bare, "m")
 
 
 def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
