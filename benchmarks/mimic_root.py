@@ -1,8 +1,8 @@
 """A folder shaped like the MIMIC-CXR family, at its real size or a multiple, with random content: what the
 joins of a MIMIC source are timed on, since the real files may not leave their users' machines.
 
-    python benchmarks/mimic_root.py /tmp/mimic            377,110 images, 96,161 of them with a CTR
-    python benchmarks/mimic_root.py /tmp/mimic --scale 10
+    python benchmarks/mimic_root.py FOLDER            377,110 images, 96,161 of them with a CTR
+    python benchmarks/mimic_root.py FOLDER --scale 10
 
 Tables, columns, codes and the shares of views, labels and missing rows are those of the published files, as
 far as public descriptions say them; the names of the tables of edema grades are not. There are no images.
