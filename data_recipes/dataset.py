@@ -49,6 +49,12 @@ class DatasetOptions(FileOptions):
         return caps
 
 
+class UnknownViewOptions(DatasetOptions):
+    """Of datasets that have images of which no table says the view: these are kept too."""
+
+    views: list[View] = Field(default=["PA", "AP", "unknown"])
+
+
 class Dataset:
     """One dataset being read. Frames of facts name their image in `image_id`, and in `file` and `row` where
     they stand.

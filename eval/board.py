@@ -69,6 +69,7 @@ def _section(test_hash: str, runs: Sequence[Standing], chosen: str | None, *, se
         if run.stale
     ]
     reference = chosen if chosen in {run.name for run in runs} else runs[0].name
+    groups = seed_groups(runs)
     ranked = sorted(runs, key=lambda run: -run.average.value)
     found = comparisons(ranked, reference)
     apart = (
@@ -84,8 +85,8 @@ def _section(test_hash: str, runs: Sequence[Standing], chosen: str | None, *, se
         standings=ranked,
         reference=reference,
         comparisons=found,
-        seed_groups=seed_groups(runs),
-        seed_differences=group_differences(runs),
+        seed_groups=groups,
+        seed_differences=group_differences(groups, runs),
         verdicts=verdicts(runs),
         summary=summary(ranked, reference, found.get(reference, ())),
         notes=notes,

@@ -68,20 +68,29 @@ def seed_of(run: Standing) -> int | None:
 def seed_groups(runs: Sequence[Standing]) -> list[SeedGroup]:
     """Groups of at least two seeds, in the order of their first runs. A seed counts once: a second run with
     it says nothing about the spread over seeds."""
-    return [_group(by_seed, left_out) for by_seed, left_out in _experiments(runs)]
+    groups: dict[str, list[tuple[int, Standing]]] = {}
+    for run in runs:
+        seed = seed_of(run)
+        if seed is not None:
+            groups.setdefault(_experiment(run), []).append((seed, run))
+    found = []
+    for members in groups.values():
+        by_seed: dict[int, Standing] = {}
+        for seed, run in members:
+            by_seed.setdefault(seed, run)
+        if len(by_seed) > 1:
+            found.append(_group(by_seed, [run.name for seed, run in members if run is not by_seed[seed]]))
+    return found
 
 
-def group_differences(runs: Sequence[Standing]) -> list[GroupDifference]:
-    """Every later group of `seed_groups` against the first, where their answers are at hand."""
-    scores = [
-        [run.recomputed for run in by_seed.values() if run.recomputed] for by_seed, _ in _experiments(runs)
-    ]
-    groups = seed_groups(runs)
-    known = [
-        (group.name, found)
-        for group, found in zip(groups, scores, strict=True)
-        if len(found) == len(group.seeds)
-    ]
+def group_differences(groups: Sequence[SeedGroup], runs: Sequence[Standing]) -> list[GroupDifference]:
+    """Every later group against the first, where the answers of their `runs` are at hand."""
+    recomputed = {run.name: run.recomputed for run in runs}
+    known = []
+    for group in groups:
+        scores = [found for name in group.names if (found := recomputed[name])]
+        if len(scores) == len(group.names):
+            known.append((group.name, scores))
     (second, theirs), *others = known or [("", [])]
     return [
         GroupDifference(first, second, _differences(mine, theirs, SEED + number))
@@ -105,23 +114,6 @@ def _replicates(scores: Sequence[Scores], task: str, seed: int) -> Replicates:
         values = [one.tasks[task].value for one in scores]
         samples = [one.tasks[task].samples for one in scores]
     return replicates(values, samples, scores[0].patients, seed=seed)
-
-
-def _experiments(runs: Sequence[Standing]) -> list[tuple[dict[int, Standing], list[str]]]:
-    """Runs by seed of each experiment with at least two, and the names of those that repeat a seed."""
-    groups: dict[str, list[tuple[int, Standing]]] = {}
-    for run in runs:
-        seed = seed_of(run)
-        if seed is not None:
-            groups.setdefault(_experiment(run), []).append((seed, run))
-    found = []
-    for members in groups.values():
-        by_seed: dict[int, Standing] = {}
-        for seed, run in members:
-            by_seed.setdefault(seed, run)
-        if len(by_seed) > 1:
-            found.append((by_seed, [run.name for seed, run in members if run is not by_seed[seed]]))
-    return found
 
 
 def _experiment(run: Standing) -> str:

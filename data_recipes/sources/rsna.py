@@ -11,10 +11,9 @@ import json
 from pathlib import Path
 
 import polars as pl
-from pydantic import Field
 
 from data_recipes import scan
-from data_recipes.dataset import Dataset, DatasetOptions, View, fingerprint_of
+from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of
 from data_recipes.errors import UserError
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
@@ -41,20 +40,14 @@ SIDE = 1024  # pixels of the DICOM files
 _LABEL = "lung opacity"
 
 
-class Options(DatasetOptions):
-    """Views as for every dataset, but for images of which no table says the view."""
-
-    views: list[View] = Field(default=["PA", "AP", "unknown"])
-
-
-OPTIONS = Options
+OPTIONS = UnknownViewOptions
 
 
 def fingerprint(options: FileOptions) -> str:
     return fingerprint_of(FILES, NAME, options)
 
 
-def harvest(options: Options, seed: int) -> Harvest:
+def harvest(options: UnknownViewOptions, seed: int) -> Harvest:
     data = Dataset(NAME, FILES, options, seed)
     columns = {name: name for name in ("x", "y", "width", "height")}
     rows = data.table("labels", {"image_id": "patientId", "target": "Target", **columns})

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 
-from data_recipes.dataset import Dataset, DatasetOptions, View, fingerprint_of
+from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of
 from data_recipes.facts import BOX
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
@@ -36,20 +35,14 @@ SIDE = 1024
 _LABEL = "pneumothorax"
 
 
-class Options(DatasetOptions):
-    """Views as for every dataset; no table says the view of an image."""
-
-    views: list[View] = Field(default=["PA", "AP", "unknown"])
-
-
-OPTIONS = Options
+OPTIONS = UnknownViewOptions
 
 
 def fingerprint(options: FileOptions) -> str:
     return fingerprint_of(FILES, NAME, options)
 
 
-def harvest(options: Options, seed: int) -> Harvest:
+def harvest(options: UnknownViewOptions, seed: int) -> Harvest:
     data = Dataset(NAME, FILES, options, seed)
     rows = data.table("masks", {"image_id": "ImageId", "mask": "EncodedPixels"})
     rows = rows.with_columns(pl.col("mask").str.strip_chars())

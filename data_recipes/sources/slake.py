@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field
 
 from data_recipes import scan
-from data_recipes.dataset import Dataset, DatasetOptions, View, fingerprint_of, most_held_out
+from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of, most_held_out
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
 
@@ -27,13 +27,12 @@ FILES = (
 NOTES = ("SLAKE publishes no patient ids: every image counts as a patient of its own.",)
 
 
-class Options(DatasetOptions):
+class Options(UnknownViewOptions):
     """
     Attributes:
         languages, modalities, locations: other questions, and images of others, are left out.
     """
 
-    views: list[View] = Field(default=["PA", "AP", "unknown"])
     languages: list[str] = Field(default=["en"])
     modalities: list[str] = Field(default=["X-Ray"])
     locations: list[str] = Field(default=["Lung"])

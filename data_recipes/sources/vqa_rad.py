@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field
 
 from data_recipes import scan
-from data_recipes.dataset import Dataset, DatasetOptions, View, fingerprint_of
+from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
 
@@ -25,13 +25,12 @@ NOTES = (
 )
 
 
-class Options(DatasetOptions):
+class Options(UnknownViewOptions):
     """
     Attributes:
         organs: questions on images of others are left out.
     """
 
-    views: list[View] = Field(default=["PA", "AP", "unknown"])
     organs: list[str] = Field(default=["CHEST"])
 
 
