@@ -1,0 +1,1 @@
+"""Optimisation dynamics of LoRA fine-tuning, from Gram matrices of per-entry gradients."""
