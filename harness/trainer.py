@@ -1,7 +1,6 @@
 """The Trainer: its loss, measured for each task as well; whole checkpoints; batches with little padding.
 
-Legend: B rows, L tokens, K of their places, V vocabulary, N trained tokens (labels that are not IGNORE),
-E entries, T tasks.
+Legend: B rows, L tokens, N trained tokens (labels that are not IGNORE), E entries, T tasks.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
@@ -22,6 +20,7 @@ from harness.dataset import Samples, UpdateSampler
 from harness.loss_weights import LossWeights
 from model_adapters.adapter import Adapter
 from model_adapters.base import IGNORE
+from model_adapters.losses import predicts, token_losses
 
 
 class HarnessTrainer(Trainer):  # type: ignore[misc]
@@ -132,32 +131,6 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
                 save_total_limit=limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
-
-
-def predicts(labels: torch.Tensor) -> torch.Tensor:
-    """The places (K,) that some row of labels (B, L) has a trained token right after."""
-    return (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]
-
-
-def token_losses(
-    logits: torch.Tensor, target: torch.Tensor, entry: torch.Tensor, smoothing: float = 0.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross entropy of each trained token.
-
-    Args:
-        logits: (B, K, V).
-        target: the token (B, K) that each predicts, IGNORE where nothing is trained.
-        entry: which entry that token belongs to (B, K).
-
-    Returns:
-        losses (N,) in nats, float32 at least, and the entry (N,) that each belongs to.
-    """
-    trained = target != IGNORE
-    # Only trained positions become float32: for a large vocabulary, full float32 logits would not fit.
-    losses = F.cross_entropy(
-        logits[trained].float(), target[trained], reduction="none", label_smoothing=smoothing
-    )
-    return losses, entry[trained]
 
 
 def sums_by_task(losses: torch.Tensor, task: torch.Tensor) -> torch.Tensor:

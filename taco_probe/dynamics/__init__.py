@@ -1,1 +1,1 @@
-"""Optimisation dynamics: what gradients and updates do during training, measured on a fixed probe set."""
+"""Optimisation dynamics of LoRA fine-tuning, from Gram matrices of per-entry gradients."""

@@ -18,7 +18,8 @@ from harness import checkpoints, peft_model, train
 from harness.config import ModelArguments, parse, presets
 from harness.dataset import Collator, Images, Samples
 from harness.runs import RunFolder
-from harness.trainer import predicts, sums_by_task, token_losses
+from harness.trainer import sums_by_task
+from model_adapters.losses import predicts, token_losses
 from model_adapters.registry import FAMILIES, load_adapter
 
 STEPS = "--max_steps 5 --logging_steps 2 --save_steps 3 --save_total_limit 1 --threads 1 --seed 7 "
