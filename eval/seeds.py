@@ -14,6 +14,7 @@ from eval.stats import SEED, holm
 
 # Settings in which runs may differ and still be the same experiment: the seed, and names and places.
 FREE = ("seed", "data_seed", "output_dir", "run_name", "logging_dir", "mixture")
+MEASURED = "dynamics_"  # settings of what is measured beside training, which do not touch it
 DEFAULT_SEED = 42  # of TrainingArguments: what a run.yaml without the key was trained with
 
 
@@ -117,7 +118,9 @@ def _replicates(scores: Sequence[Scores], task: str, seed: int) -> Replicates:
 
 
 def _experiment(run: Standing) -> str:
-    settings = {key: value for key, value in run.settings.items() if key not in FREE}
+    settings = {
+        key: value for key, value in run.settings.items() if key not in FREE and not key.startswith(MEASURED)
+    }
     return json.dumps([run.recipe, run.model, settings], sort_keys=True, default=str)
 
 

@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from torch.utils.benchmark import Timer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from harness.config import ATTENTIONS
+from harness.arguments import ATTENTIONS
 from model_adapters import packing
 from model_adapters.adapter import Adapter
 

@@ -1,4 +1,4 @@
-"""Settings of a training run: three dataclasses, read from a YAML file and the command line; the latter wins.
+"""Settings of a training run: four dataclasses, read from a YAML file and the command line; the latter wins.
 
 Both go through the same argument parser, so a YAML `learning_rate: 1e-4` (a string to PyYAML) means the same
 as `--learning_rate 1e-4`. Presets fill in what the user left open; see `presets`.
@@ -13,7 +13,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -24,99 +23,11 @@ from transformers import HfArgumentParser, TrainingArguments
 from data_recipes.errors import UserError, unknown
 from data_recipes.recipe import is_image_centric
 from data_recipes.tasks import TASKS
-from harness.dataset import BATCHINGS, SHARINGS
-from harness.loss_weights import LOSS_WEIGHTINGS
-from model_adapters import block_attention
-
-
-@dataclass
-class DataArguments:
-    """What to train on, and where the run lives (`--output_dir`, by default runs/<recipe>)."""
-
-    recipe: str = field(
-        default="imax",
-        metadata={"help": "Name of a shipped recipe, a recipe file, or the folder of a built mixture."},
-    )
-    tasks: list[str] | None = field(
-        default=None, metadata={"help": f"Train on these tasks only: {', '.join(TASKS)}. Default: all."}
-    )
-    max_length: int | None = field(
-        default=None,
-        metadata={"help": "Longer samples (tokens, image included) are dropped and counted, never cut. "
-                          "Default: what the model can take."},
-    )  # fmt: skip
-    batching: str = field(
-        default="",
-        metadata={"help": "What is drawn together: 'image', an image with all its entries is a sample of the "
-                          "batch sizes; or 'entry'. Default: image where the mixture is image-centric."},
-    )  # fmt: skip
-    sharing: str = field(
-        default="",
-        metadata={"help": "'image': entries of an image in one micro-batch share a sequence, so the image is "
-                          "encoded once; loss and gradient stay the same. 'none': a sequence each. "
-                          "Default: image with --batching image, else none."},
-    )  # fmt: skip
-    loss_weighting: str = field(
-        default="token",
-        metadata={"help": "What counts alike in the loss: each 'token', 'entry' or 'task'; 'root' weighs the "
-                          "tokens of an image by 1/sqrt(its entries)."},
-    )  # fmt: skip
-    max_shared_length: int = field(
-        default=4096,
-        metadata={"help": "Tokens of the longest shared sequence; an image with more is split, and no entry "
-                          "is lost."},
-    )  # fmt: skip
-    row_tokens: int | None = field(
-        default=None,
-        metadata={"help": "Pack shared sequences of several images into rows of up to so many tokens. "
-                          "Default: a row for each, padded."},
-    )  # fmt: skip
-    attention: str = field(
-        default="auto",
-        metadata={"help": "Attention of the language model on shared sequences: 'sdpa' with a dense mask; "
-                          "'flex', FlexAttention, which skips what no token sees (GPUs); 'eager'; or 'auto', "
-                          "the faster of the first two, timed at the start (on CPUs sdpa)."},
-    )  # fmt: skip
-    image_cache: int = field(default=512, metadata={"help": "Memory for decoded images, in MB a process."})
-    threads: int = field(default=0, metadata={"help": "CPU threads a process; 0: share out all cores."})
-    overwrite: bool = field(default=False, metadata={"help": "Start anew: delete the run in --output_dir."})
-
-
-@dataclass
-class ModelArguments:
-    """Which model, and which of its weights move."""
-
-    model: str = field(default="tiny", metadata={"help": "'tiny', a hub id, or a local checkpoint folder."})
-    lora_r: int = field(default=16, metadata={"help": "Rank of the LoRA updates."})
-    lora_alpha: float = field(default=32, metadata={"help": "LoRA scale: updates are times alpha / r."})
-    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout on the LoRA inputs, 0 to below 1."})
-    lora_targets: str | None = field(
-        default=None,
-        metadata={"help": "Regular expression that whole module names must match. "
-                          "Default: all linear layers of the language model."},
-    )  # fmt: skip
-    train_projector: bool = field(
-        default=False, metadata={"help": "LoRA on the projector between vision tower and language model too."}
-    )
-    quantization: str = field(
-        default="none",
-        metadata={"help": "Keep the frozen language model in 8bit or 4bit (QLoRA, nf4); needs the extra "
-                          "'engines'."},
-    )  # fmt: skip
-
-
-# --attention, and what transformers calls it
-ATTENTIONS = {"sdpa": "sdpa", "flex": block_attention.NAME, "eager": "eager"}
-_CHOICES: dict[str, Sequence[str]] = {
-    "attention": ("auto", *ATTENTIONS),
-    "batching": BATCHINGS,
-    "sharing": SHARINGS,
-    "loss_weighting": LOSS_WEIGHTINGS,
-    "quantization": ("none", "8bit", "4bit"),
-}
+from harness.arguments import CHOICES, DataArguments, DynamicsArguments, ModelArguments
+from taco_probe.dynamics.schedule import parse_steps
 
 T = TypeVar("T")
-CLASSES = (DataArguments, ModelArguments, TrainingArguments)
+CLASSES = (DataArguments, ModelArguments, DynamicsArguments, TrainingArguments)
 
 # Bounds of what TrainingArguments does not check itself: (lowest, whether that value is allowed, highest).
 _BOUNDS: dict[str, tuple[float, bool, float]] = {
@@ -136,6 +47,8 @@ _BOUNDS: dict[str, tuple[float, bool, float]] = {
     "logging_steps": (0, False, float("inf")),
     "save_steps": (0, False, float("inf")),
     "label_smoothing_factor": (0, True, 1),
+    "dynamics_entries": (2, True, float("inf")),
+    "dynamics_seed": (0, True, 2**32 - 1),
     "seed": (0, True, 2**32 - 1),
 }
 
@@ -204,10 +117,11 @@ def presets(model: str, recipe: str, *, batching: str = "") -> dict[str, Any]:
 
 
 class Settings(NamedTuple):
-    """The three parts, and the names of what the user set (on the command line or in the YAML file)."""
+    """The four parts, and the names of what the user set (on the command line or in the YAML file)."""
 
     data: DataArguments
     model: ModelArguments
+    dynamics: DynamicsArguments
     training: TrainingArguments
     chosen: frozenset[str]
 
@@ -243,21 +157,23 @@ def parse(argv: Sequence[str]) -> Settings:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
     chosen |= _read(parser, arguments)
-    for name, choices in _CHOICES.items():
+    for name, choices in CHOICES.items():
         if (value := chosen.get(name)) is not None and value not in choices:
             raise unknown(name, value, choices)
     model, recipe = chosen.get("model", ModelArguments.model), chosen.get("recipe", DataArguments.recipe)
     values = presets(model, recipe, batching=chosen.get("batching", "")) | chosen
     _check(values)
     try:
-        data, model, training = (
+        settings = Settings(
             _build(DataArguments, values),
             _build(ModelArguments, values),
+            _build(DynamicsArguments, values),
             _build(TrainingArguments, values),
+            frozenset(chosen),
         )
     except (ValueError, TypeError, ImportError) as error:  # TrainingArguments checks its own flags
         raise UserError(" ".join(str(error).split())) from None
-    return Settings(data, model, training, frozenset(chosen))
+    return settings
 
 
 def flags() -> list[str]:
@@ -324,7 +240,10 @@ def _yaml_arguments(path: Path) -> list[str]:
 
 # Keys of run.yaml that record facts rather than settings; a run.yaml can serve as a config file all the same.
 FACTS = ("mixture", "mixture_hash", "model_hash", "world_size")
-_TEXT = ("recipe", "model", "output_dir", "lora_targets", *_CHOICES)
+_TEXT = (
+    "recipe", "model", "output_dir", "lora_targets", "dynamics_steps", "dynamics_mixture", "dynamics_split",
+    *CHOICES,
+)  # fmt: skip
 
 
 def _unknown_key(key: str, known: Iterable[str]) -> UserError:
@@ -352,6 +271,7 @@ def _check(values: Mapping[str, Any]) -> None:
     for task in values.get("tasks") or ():
         if task not in TASKS:
             raise unknown("task", task, TASKS)
+    parse_steps(values.get("dynamics_steps", ""))
     if (pattern := values.get("lora_targets")) is not None:
         try:
             re.compile(pattern)
@@ -370,6 +290,8 @@ def as_dict(settings: Settings) -> dict[str, Any]:
         if key in standard and value != standard[key] and key not in _DERIVED and not key.endswith("_token")
     }
     ours = dataclasses.asdict(settings.data) | dataclasses.asdict(settings.model)
+    if settings.dynamics.dynamics_steps:
+        ours |= dataclasses.asdict(settings.dynamics)
     return {key: value for key, value in (ours | moved).items() if key not in _DERIVED}
 
 

@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from data_recipes.errors import UserError
-from harness.config import ModelArguments
+from harness.arguments import ModelArguments
 from model_adapters.adapter import Adapter
 
 _NOT_THE_LANGUAGE_MODEL = r"(?!.*language_model).*"  # vision tower, projector, lm_head

@@ -15,7 +15,8 @@ from data_recipes.records import Mixture
 from data_recipes.store import read_mixture
 from data_recipes.tasks import TASKS
 from harness import checkpoints, peft_model, train
-from harness.config import ModelArguments, parse, presets
+from harness.arguments import ModelArguments
+from harness.config import parse, presets
 from harness.dataset import Collator, Images, Samples
 from harness.runs import RunFolder
 from harness.trainer import sums_by_task
