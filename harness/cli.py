@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("harness.commands.train", "", "Fine-tune a model, with the flags of harness/train.py."),
     "eval": ("harness.commands.evaluate", "evaluate", "Score a run on the seven tasks of the test set."),
     "leaderboard": ("harness.commands.evaluate", "leaderboard", "Compare runs: a table and an HTML page."),
+    "dynamics": ("harness.commands.dynamics", "app", "Measure and compare optimisation dynamics."),
     "models": ("harness.commands.models", "models", "The models by name: weights, terms, memory."),
     "tiny": ("harness.commands.tiny", "tiny", "Write a family's tiny flavour, to try a path without a GPU."),
     "merge": ("harness.commands.merge", "merge", "Fold a run's adapter into its base model."),

@@ -37,7 +37,7 @@ from data_recipes.recipe import mixture_folder
 from data_recipes.records import Mixture
 from data_recipes.stats import density
 from data_recipes.store import need_pixels, read_mixture
-from harness import attention, checkpoints, peft_model, provenance
+from harness import attention, checkpoints, dynamics, peft_model, provenance
 from harness.callbacks import KeepDiary, LogToFile, Progress
 from harness.config import Settings, as_dict, parse
 from harness.dataset import Collator, Images, Samples, training_split
@@ -134,6 +134,14 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     chosen = attention.settle(model, adapter, data.attention, collate(first), training.device)
 
     callbacks: list[Any] = [LogToFile(run), Progress()]
+    watch = None
+    if watched := settings.dynamics.dynamics_steps:
+        probed = None
+        if is_main():
+            probed = dynamics.prepare(settings.dynamics, mixture, folder, adapter, training.device)
+            say(f"dynamics: {len(probed.probe.pairs)} probe entries, at steps {watched}")
+        watch = dynamics.Dynamics(run, watched, probed, dynamics.described(settings, facts))
+        callbacks.append(watch)
     diary = None
     if is_main():
         run.cut_log(step)
@@ -157,6 +165,8 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
         weighting=data.loss_weighting,
         callbacks=callbacks,
     )
+    if watch is not None:
+        watch.trainer = trainer
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     fit(trainer, last)

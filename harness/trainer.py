@@ -85,6 +85,10 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
             total = self.accelerator.gather(total[None]).sum()
         return total
 
+    def pause(self, seconds: float) -> None:
+        """Takes time that was not spent on training out of the rates of the logging window."""
+        self._since += seconds
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
             logs |= self._close_window()

@@ -39,7 +39,7 @@ def test_presets_follow_model_and_recipe():
 
 def test_an_image_is_a_sample_and_shared_where_the_mixture_is_image_centric():
     def drawn(*arguments):
-        data, _, training, _ = parse(list(arguments))
+        data, _, _, training, _ = parse(list(arguments))
         return data.batching, data.sharing, training.per_device_train_batch_size
 
     assert drawn("--recipe", "imax") == ("image", "image", 2)

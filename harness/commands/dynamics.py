@@ -1,0 +1,75 @@
+"""`imax dynamics RUN RUN...`: compare what was measured; `imax dynamics measure RUN`: measure a finished
+run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from harness import be_quiet
+
+
+class _CompareByDefault(TyperGroup):
+    """`imax dynamics RUN RUN` without the word compare."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts the default command in front of what names none."""
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["compare", *args]
+        return list(super().parse_args(ctx, args))
+
+
+app = typer.Typer(
+    cls=_CompareByDefault,
+    no_args_is_help=True,
+    help="imax dynamics RUN RUN... compares runs; imax dynamics measure RUN measures a finished one.",
+)
+
+
+@app.command()
+def measure(
+    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    entries: Annotated[int, typer.Option("--dynamics_entries", help="Entries of the probe set.")] = 256,
+    mixture: Annotated[
+        str | None, typer.Option("--dynamics_mixture", help="Where they come from (default: the run's own).")
+    ] = None,
+    split: Annotated[str, typer.Option("--dynamics_split", help="validation or train.")] = "validation",
+    seed: Annotated[int, typer.Option("--dynamics_seed", help="Which entries are chosen.")] = 0,
+    fisher: Annotated[
+        str, typer.Option("--dynamics_fisher", help="empirical (observed targets), true (drawn) or both.")
+    ] = "both",
+    affinity: Annotated[
+        bool, typer.Option("--dynamics_affinity", help="Also try steps along the tasks' gradients.")
+    ] = False,
+    checkpoints: Annotated[
+        bool, typer.Option(help="Measure the checkpoints that the run kept, too.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option(help="Measure again what is there already.")] = False,
+) -> None:
+    """Measure the gradients of a finished run's adapter on a probe set: RUN/dynamics/step-<N>.json."""
+    from data_recipes.errors import unknown
+    from harness.arguments import CHOICES, DynamicsArguments
+    from harness.dynamics import measure_run
+    from harness.runs import RunFolder
+
+    be_quiet()
+    console = Console()
+    if fisher not in CHOICES["dynamics_fisher"]:
+        raise unknown("dynamics_fisher", fisher, CHOICES["dynamics_fisher"])
+    asked = DynamicsArguments(
+        dynamics_entries=entries,
+        dynamics_mixture=mixture,
+        dynamics_split=split,
+        dynamics_seed=seed,
+        dynamics_fisher=fisher,
+        dynamics_affinity=affinity,
+    )
+    written = measure_run(RunFolder(run), asked, checkpoints=checkpoints, overwrite=overwrite)
+    for path in written:
+        console.print(f"written: {path}", markup=False)
+    if not written:
+        console.print(f"{run} is measured already: --overwrite measures again", markup=False)

@@ -1,0 +1,178 @@
+"""Measures the optimisation dynamics of a run while it trains: `--dynamics_steps`.
+
+Training does not notice: weights, gradients, modes and random states are as they were afterwards, and the
+time does not count in the rates of train.jsonl.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from data_recipes.errors import UserError
+from data_recipes.recipe import mixture_folder
+from data_recipes.records import Mixture
+from data_recipes.store import need_pixels, read_mixture
+from eval.plan import trained_on
+from eval.runs import read_run
+from harness import peft_model
+from harness.arguments import DynamicsArguments
+from harness.checkpoints import is_whole, step_of
+from harness.config import Settings, parse
+from harness.runs import RunFolder
+from model_adapters.adapter import Adapter
+from model_adapters.registry import load_adapter
+from taco_probe.dynamics import measurement
+from taco_probe.dynamics.losses import FISHERS
+from taco_probe.dynamics.probe import choose
+from taco_probe.dynamics.schedule import steps_of
+from taco_probe.dynamics.take import Plan, Probed
+
+if TYPE_CHECKING:
+    from harness.trainer import HarnessTrainer
+
+
+def prepare(
+    arguments: DynamicsArguments, mixture: Mixture, folder: Path, adapter: Adapter, device: torch.device
+) -> Probed:
+    """The probe set of a run, encoded.
+
+    Args:
+        mixture, folder: the run's own, for where `--dynamics_mixture` names no other.
+
+    Raises:
+        UserError: the mixture of probe entries cannot be used, or has too few.
+    """
+    if arguments.dynamics_mixture is not None:
+        folder = mixture_folder(arguments.dynamics_mixture, progress=False)
+        mixture = read_mixture(folder)
+        need_pixels(mixture, arguments.dynamics_mixture)
+    probe = choose(
+        mixture,
+        arguments.dynamics_entries,
+        split=arguments.dynamics_split,
+        seed=arguments.dynamics_seed,
+    )
+    fishers = FISHERS if arguments.dynamics_fisher == "both" else (arguments.dynamics_fisher,)
+    plan = Plan(fishers=fishers, affinity=arguments.dynamics_affinity)
+    return Probed(probe, adapter, folder, plan, device=device)
+
+
+class Dynamics(TrainerCallback):  # type: ignore[misc]
+    """Takes a measurement at the chosen steps, unless the run folder has it already."""
+
+    def __init__(self, run: RunFolder, steps: str, probed: Probed | None, facts: dict[str, Any]) -> None:
+        """
+        Args:
+            steps: as in `--dynamics_steps`.
+            probed: None on processes that wait for the main one to measure.
+            facts: about the run, for the record.
+
+        Raises:
+            UserError: the weights are spread over processes.
+        """
+        if is_deepspeed_zero3_enabled():
+            raise UserError(
+                "--dynamics_steps needs whole weights, and DeepSpeed's stage 3 spreads them: train without, "
+                "then imax dynamics measure RUN"
+            )
+        self._folder, self._steps, self._probed = run.path / measurement.FOLDER, steps, probed
+        self._facts = facts
+        self.trainer: HarnessTrainer | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measures step 0."""
+        self._maybe(state, **kwargs)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measures the step that was just done."""
+        self._maybe(state, **kwargs)
+
+    def _maybe(self, state: TrainerState, *, model: Any, optimizer: Any = None, **kwargs: Any) -> None:
+        step = state.global_step
+        if step not in steps_of(self._steps, state.max_steps):
+            return
+        begun = time.perf_counter()
+        if self._probed is not None and step not in measurement.steps(self._folder):
+            facts = self._facts | {"max_steps": state.max_steps, "epoch": round(float(state.epoch or 0), 4)}
+            with torch.random.fork_rng(_gpus()):
+                found = self._probed.take(model, step=step, optimizer=_adam(optimizer), facts=facts)
+            measurement.write(found, self._folder)
+            print(
+                f"dynamics of step {step} measured in {time.perf_counter() - begun:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        if self.trainer is not None:
+            self.trainer.pause(time.perf_counter() - begun)
+
+
+def _adam(optimizer: Any) -> torch.optim.Optimizer | None:
+    """The optimizer under the wrappers of accelerate, if it is one of the Adam family."""
+    inner = getattr(optimizer, "optimizer", optimizer)
+    return inner if isinstance(inner, torch.optim.Adam | torch.optim.AdamW) else None
+
+
+def _gpus() -> list[int]:
+    """The GPU whose random state measuring might move."""
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
+
+
+def measure_run(
+    run: RunFolder, arguments: DynamicsArguments, *, checkpoints: bool = False, overwrite: bool = False
+) -> list[Path]:
+    """Measures the adapter of a finished run, and the checkpoints it kept if asked for; returns the files.
+
+    Args:
+        overwrite: measure again what is there already.
+
+    Raises:
+        UserError: no run is there, it has no adapter, or as `prepare`.
+    """
+    content = run.settings()
+    if not run.finished():
+        raise UserError(f"{run.path} is not finished: `imax train` goes on with it")
+    last = int(run.provenance()["sessions"][-1]["to_step"])
+    saved = {last: run.adapter}
+    if checkpoints:
+        found = {step_of(path): path for path in run.checkpoints.glob("checkpoint-*") if is_whole(path)}
+        saved = found | saved
+    folder = run.path / measurement.FOLDER
+    there = [] if overwrite else measurement.steps(folder)
+    missing = {step: path for step, path in sorted(saved.items()) if step not in there}
+    if not missing:
+        return []
+    settings = parse([str(run.settings_file)])
+    device = settings.training.device
+    adapter = load_adapter(settings.model.model)
+    own = trained_on(read_run(run.path))
+    probed = prepare(arguments, read_mixture(own), own, adapter, device)
+    base = peft_model.load_base(adapter, settings.model, settings.training)
+    facts = described(settings, content) | {"max_steps": last}
+    model = PeftModel.from_pretrained(base, run.adapter, is_trainable=True).to(device)
+    written = []
+    for step, path in missing.items():
+        set_peft_model_state_dict(model, load_file(path / "adapter_model.safetensors"))
+        written.append(measurement.write(probed.take(model, step=step, facts=facts), folder))
+    return written
+
+
+def described(settings: Settings, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a measurement says about its run."""
+    model = {"recipe": settings.data.recipe, "model": settings.model.model, "seed": settings.training.seed}
+    return model | {key: facts.get(key) for key in ("mixture_hash", "model_hash")}
