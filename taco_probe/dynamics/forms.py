@@ -1,7 +1,7 @@
 """In which coordinates gradients are compared: as they are, free of gauge, or preconditioned.
 
-Every form is linear in a module's gradient, so it is applied to the gradients of all entries, a slice of rows at
-a time, before their inner products are taken.
+Every form is linear in a module's gradient, so it is applied to the gradients of all entries, a slice of rows
+at a time, before their inner products are taken.
 
 Legend: d inputs, p outputs, r rank, s scale, E entries, R rows of a slice.
 """
@@ -53,8 +53,8 @@ class Factor:
 
 
 class Gauge:
-    """The gradient of the full weight, projected on the tangent space of the rank-r matrices at B A. It does not
-    change when (A, B) becomes (R A, B R^-1).
+    """The gradient of the full weight, projected on the tangent space of the rank-r matrices at B A. It does
+    not change when (A, B) becomes (R A, B R^-1).
 
     With C_B = B^T B, C_A = A A^T and L = gradA A^T, as a sum of two orthogonal parts:
     s^-2 [ <C_B^-1/2 gradA_i, C_B^-1/2 gradA_j> + <(gradB_i - B C_B^+ L_i) C_A^-1/2, (same of j)> ]
@@ -136,12 +136,12 @@ class _Tangent:
         self._root_a, self._root_b = self._root_a.to(_wide(a)), self._root_b.to(_wide(b))
 
     def of_a(self, grad: torch.Tensor, rows: slice) -> torch.Tensor:
-        return torch.matmul(self._root_b, grad)
+        return torch.einsum("kl,rle->rke", self._root_b, grad)
 
     def of_b(self, grad: torch.Tensor, rows: slice, corner: torch.Tensor) -> torch.Tensor:
         r, _, entries = corner.shape
         inside = (self._onto[rows] @ corner.reshape(r, -1)).view(-1, r, entries)
-        return torch.matmul(self._root_a, grad - inside)
+        return torch.einsum("kl,rle->rke", self._root_a, grad - inside)
 
 
 def inverse_root(columns: torch.Tensor) -> torch.Tensor:

@@ -66,7 +66,7 @@ class Pass:
             return rows
         flat = rows.flatten(0, -2)
         if self._image_rows is not None and len(flat) == sum(self._image_rows):
-            return nn.utils.rnn.pad_sequence(torch.split(flat, self._image_rows), batch_first=True)
+            return nn.utils.rnn.pad_sequence(list(torch.split(flat, self._image_rows)), batch_first=True)
         raise UserError(
             f"LoRA module {name} sees rows of shape {tuple(rows.shape)} for {self._entries} entries, so "
             "it is unknown which row is whose; leave it out, or measure one entry a batch"

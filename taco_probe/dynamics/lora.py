@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
@@ -93,9 +92,7 @@ def find(model: nn.Module, *, leave_out: str | None = None) -> Found:
         modules.append(_plain(name, layer))
     measured = {id(weight) for one in modules for weight in (one.a.weight, one.b.weight)}
     if len(measured) < 2 * len(modules):
-        raise UserError(
-            "two LoRA modules share a weight (tied adapters): their gradients cannot be told apart"
-        )
+        raise UserError("two LoRA modules share a weight (tied adapters), so a gradient has no one module")
     for name, parameter in model.named_parameters():
         if id(parameter) in measured or not (parameter.requires_grad or (frozen and "lora_" in name)):
             continue
@@ -145,16 +142,16 @@ def _plain(name: str, layer: Any) -> Lora:
     elif active[0] not in layer.lora_A or not all(
         type(part[active[0]]) is nn.Linear for part in (layer.lora_A, layer.lora_B)
     ):
-        wrong = (
-            f"is a {type(layer).__name__} on {type(layer.get_base_layer()).__name__}, no plain linear LoRA"
-        )
+        base = type(layer.get_base_layer()).__name__
+        wrong = f"is a {type(layer).__name__} on {base}, not plain LoRA on a linear layer"
     elif isinstance(layer, ParamWrapper):
         wrong = "is on a bare parameter (target_parameters)"
     elif len({part[active[0]].weight.requires_grad for part in (layer.lora_A, layer.lora_B)}) > 1:
         wrong = "trains A or B alone"
     if wrong:
         raise UserError(
-            f"LoRA module {name} {wrong}; it cannot be measured. leave_out={re.escape(name)!r} measures the rest"
+            f"LoRA module {name} {wrong}: it cannot be measured; leave_out={re.escape(name)!r} "
+            "measures the rest"
         )
     a, b = layer.lora_A[active[0]], layer.lora_B[active[0]]
     return Lora(name, a, b, float(layer.scaling[active[0]]), _group(name))

@@ -1,15 +1,15 @@
 """The loss of each entry of a batch, for observed targets or for targets that the model itself draws.
 
-Gradients at observed targets give the *empirical* Fisher matrix. The *true* Fisher matrix is the expectation over
-targets drawn from the model: here token by token, given the observed tokens before (teacher forcing), so one
-draw is one more backward pass and the inputs stay the same.
+Gradients at observed targets give the *empirical* Fisher matrix. The *true* Fisher matrix is the expectation
+over targets drawn from the model: here token by token, given the observed tokens before (teacher forcing), so
+one draw is one more backward pass and the inputs stay the same.
 
 Legend: B entries (rows), L tokens, K of their places, V vocabulary, N trained tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from model_adapters.losses import predicts, token_losses
 
 REDUCTIONS = ("token_mean", "token_sum")
 FISHERS = ("empirical", "true")
-_FACTS = ("labels", "entry", "task_id", "siblings", "tokens", "image_number")  # not for the model
+_FACTS = ("labels", "number", "entry", "task_id", "siblings", "tokens", "image_number")  # not for the model
 
 
 class EntryLosses:
@@ -55,9 +55,9 @@ class EntryLosses:
         """
         if "owner" in batch:
             raise UserError(
-                "entries of this batch share a sequence: a token of the shared prefix belongs to all of them, so "
-                "an entry's gradient is not that of its own tokens. Measure on a batch without sharing "
-                "(--sharing none)"
+                "entries of this batch share a sequence: a token of the shared prefix belongs to all of "
+                "them, so an entry's gradient is not that of its own tokens. Measure on a batch without "
+                "sharing (--sharing none)"
             )
         labels = batch["labels"]
         places = predicts(labels)
@@ -66,7 +66,7 @@ class EntryLosses:
         entries = torch.arange(len(labels), device=labels.device)[:, None].expand(-1, len(places))
         targets = labels[:, places + 1]
         if self._draws:
-            targets = self._drawn(logits, targets)
+            targets = self._drawn(logits, targets, batch["number"])
         losses, entry = token_losses(logits, targets, entries)
         tokens = torch.bincount(entry, minlength=len(labels))
         if not tokens.all():
@@ -74,14 +74,13 @@ class EntryLosses:
         total = losses.new_zeros(len(labels)).index_add(0, entry, losses)
         return total / tokens if self._mean else total
 
-    def _drawn(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Targets (B, K) drawn from the model where something is trained. Inverse-CDF on uniform numbers that
-        depend on the seed and the entry's own targets, so that neither batch nor padding changes the draw."""
+    def _drawn(self, logits: torch.Tensor, targets: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        """Targets (B, K) drawn from the model where something is trained: the inverse of its distribution
+        function at uniform numbers that depend on the seed and the entry's number, whatever the batch."""
         drawn = targets.clone()
-        for row, (scores, wanted) in enumerate(zip(logits.detach(), targets, strict=True)):
-            trained = wanted != IGNORE
-            key = hash((self._seed, *wanted[trained].tolist())) & (2**63 - 1)
-            generator = torch.Generator().manual_seed(key)
+        for row, scores in enumerate(logits.detach()):
+            trained = targets[row] != IGNORE
+            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + int(numbers[row]))
             uniform = torch.rand(int(trained.sum()), 1, generator=generator, dtype=torch.float64)
             mass = scores[trained].double().softmax(-1).cumsum(-1)
             place = torch.searchsorted(mass, uniform.to(mass.device) * mass[:, -1:])
@@ -89,8 +88,8 @@ class EntryLosses:
         return drawn
 
 
-def image_rows(image_id: int) -> Any:
-    """For `gram.measure`: tokens of each entry's image (B,) in a batch."""
+def image_rows(image_id: int) -> Callable[[Mapping[str, torch.Tensor]], torch.Tensor]:
+    """For `gram.measure`: how many tokens of its image each entry of a batch has (B,)."""
 
     def count(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return (batch["input_ids"] == image_id).sum(1)

@@ -1,4 +1,4 @@
-"""What gradients are added up to: the exact Gram matrix, or random sketches of them whose Gram matrix is near it.
+"""What gradients are added up to: exact Gram matrices, or random sketches whose Gram matrices are near them.
 
 Legend: D coordinates of a slice of a module's gradient, n entries, w width of a sketch.
 """

@@ -38,7 +38,7 @@ class Spill:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115: closed by close()
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self._end = 0
         self._pieces: dict[str, list[_Piece]] = {}
         self._shapes: dict[str, tuple[int, int, torch.dtype, torch.device]] = {}
@@ -60,16 +60,15 @@ class Spill:
             UserError: the disk is full.
         """
         self._shapes[key] = (grad.shape[0], grad.shape[1], grad.dtype, grad.device)
-        data = grad.contiguous().cpu().numpy()
-        view = memoryview(data).cast("B")
+        view = grad.contiguous().cpu().numpy().reshape(-1).view("uint8").data
         try:
             written = 0
             while written < len(view):
                 written += os.pwrite(self._file.fileno(), view[written:], self._end + written)
         except OSError as error:
             raise UserError(
-                f"the gradients do not fit into {self._folder or tempfile.gettempdir()} ({error.strerror}): name "
-                "another folder, or measure in more sweeps"
+                f"the gradients do not fit into {self._folder or tempfile.gettempdir()} ({error.strerror}): "
+                "name another folder, or measure in more sweeps"
             ) from error
         self._pieces.setdefault(key, []).append(_Piece(self._end, grad.shape[2]))
         self._end += len(view)
@@ -93,7 +92,7 @@ class Spill:
             yield slice(first, first + count), out.to(device)
 
     def _read(self, part: torch.Tensor, offset: int) -> None:
-        view = memoryview(part.numpy()).cast("B")
+        view = part.numpy().reshape(-1).view("uint8").data
         done = 0
         while done < len(view):
             got = os.preadv(self._file.fileno(), [view[done:]], offset + done)
