@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from eval.compare import AVERAGE, Difference, Replicates, difference_of, replicates
 from eval.scores import Scores
@@ -73,7 +74,7 @@ def seed_groups(runs: Sequence[Standing]) -> list[SeedGroup]:
     for run in runs:
         seed = seed_of(run)
         if seed is not None:
-            groups.setdefault(_experiment(run), []).append((seed, run))
+            groups.setdefault(experiment(run.recipe, run.model, run.settings), []).append((seed, run))
     found = []
     for members in groups.values():
         by_seed: dict[int, Standing] = {}
@@ -117,11 +118,10 @@ def _replicates(scores: Sequence[Scores], task: str, seed: int) -> Replicates:
     return replicates(values, samples, scores[0].patients, seed=seed)
 
 
-def _experiment(run: Standing) -> str:
-    settings = {
-        key: value for key, value in run.settings.items() if key not in FREE and not key.startswith(MEASURED)
-    }
-    return json.dumps([run.recipe, run.model, settings], sort_keys=True, default=str)
+def experiment(recipe: str, model: str, settings: Mapping[str, Any]) -> str:
+    """What runs of one experiment have in common, as text: everything but the seed, names and places."""
+    kept = {key: settings[key] for key in settings if key not in FREE and not key.startswith(MEASURED)}
+    return json.dumps([recipe, model, kept], sort_keys=True, default=str)
 
 
 def _group(by_seed: Mapping[int, Standing], left_out: Sequence[str]) -> SeedGroup:

@@ -120,6 +120,11 @@ class DynamicsArguments:
         metadata={"help": "Gradients at the observed targets ('empirical'), at targets that the model draws "
                           "('true'), or 'both'."},
     )  # fmt: skip
+    dynamics_leave_out: str | None = field(
+        default=None,
+        metadata={"help": "Regular expression of modules (whole names) that train but are not measured. "
+                          "Default: whatever trains must be measurable, or the error names it."},
+    )  # fmt: skip
     dynamics_affinity: bool = field(
         default=False,
         metadata={"help": "Also try a step along each task's gradient and see what it does to the others."},

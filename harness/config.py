@@ -242,6 +242,7 @@ def _yaml_arguments(path: Path) -> list[str]:
 FACTS = ("mixture", "mixture_hash", "model_hash", "world_size")
 _TEXT = (
     "recipe", "model", "output_dir", "lora_targets", "dynamics_steps", "dynamics_mixture", "dynamics_split",
+    "dynamics_leave_out",
     *CHOICES,
 )  # fmt: skip
 
@@ -272,11 +273,12 @@ def _check(values: Mapping[str, Any]) -> None:
         if task not in TASKS:
             raise unknown("task", task, TASKS)
     parse_steps(values.get("dynamics_steps", ""))
-    if (pattern := values.get("lora_targets")) is not None:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise UserError(f"--lora_targets {pattern!r} is not a regular expression: {error}") from None
+    for name in ("lora_targets", "dynamics_leave_out"):
+        if (pattern := values.get(name)) is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UserError(f"--{name} {pattern!r} is not a regular expression: {error}") from None
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def prepare(
         seed=arguments.dynamics_seed,
     )
     fishers = FISHERS if arguments.dynamics_fisher == "both" else (arguments.dynamics_fisher,)
-    plan = Plan(fishers=fishers, affinity=arguments.dynamics_affinity)
+    plan = Plan(fishers=fishers, affinity=arguments.dynamics_affinity, leave_out=arguments.dynamics_leave_out)
     return Probed(probe, adapter, folder, plan, device=device)
 
 

@@ -45,6 +45,10 @@ def measure(
     affinity: Annotated[
         bool, typer.Option("--dynamics_affinity", help="Also try steps along the tasks' gradients.")
     ] = False,
+    leave_out: Annotated[
+        str | None,
+        typer.Option("--dynamics_leave_out", help="Modules that train but are not measured (regex)."),
+    ] = None,
     checkpoints: Annotated[
         bool, typer.Option(help="Measure the checkpoints that the run kept, too.")
     ] = False,
@@ -66,6 +70,7 @@ def measure(
         dynamics_split=split,
         dynamics_seed=seed,
         dynamics_fisher=fisher,
+        dynamics_leave_out=leave_out,
         dynamics_affinity=affinity,
     )
     written = measure_run(RunFolder(run), asked, checkpoints=checkpoints, overwrite=overwrite)

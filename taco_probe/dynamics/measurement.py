@@ -93,7 +93,7 @@ class Measurement:
         if not chosen:
             known = ", ".join(" ".join(kind) for kind in self.kinds())
             raise UserError(f"step {self.step} has no {fisher} Gram matrix in form {form}; it has: {known}")
-        return np.stack(chosen).sum(axis=0, dtype=np.float64)
+        return np.asarray(np.stack(chosen).sum(axis=0, dtype=np.float64))
 
 
 def _order(kind: tuple[str, str]) -> tuple[int, int]:

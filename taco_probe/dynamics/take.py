@@ -17,7 +17,7 @@ from taco_probe.dynamics.affinity import affinity
 from taco_probe.dynamics.batches import Encoded
 from taco_probe.dynamics.forms import Adam, Factor, Form, Gauge, adam_moments
 from taco_probe.dynamics.gram import Grams, measure
-from taco_probe.dynamics.lora import Group, third
+from taco_probe.dynamics.lora import find, third
 from taco_probe.dynamics.losses import EntryLosses, image_rows
 from taco_probe.dynamics.measurement import Measurement, Part
 from taco_probe.dynamics.probe import Probe
@@ -32,6 +32,7 @@ class Plan:
         affinity: try out steps along the tasks' gradients too.
         reduction: of an entry's tokens, see losses.REDUCTIONS.
         batch_tokens: of a batch, padding included; None for what suits the device.
+        leave_out: regex of modules that train but are not measured, see `lora.find`.
         scratch: folder for the temporary file of gradients.
     """
 
@@ -39,6 +40,7 @@ class Plan:
     affinity: bool = False
     reduction: str = "token_mean"
     batch_tokens: int | None = None
+    leave_out: str | None = None
     scratch: Path | None = None
 
 
@@ -97,6 +99,9 @@ class Probed:
             "exact": one.exact,
             "left_out": list(one.left_out),
             "b_is_zero": len(one.b_is_zero),
+            "lora_scale": {
+                module.name: module.scale for module in find(model, leave_out=self.plan.leave_out).modules
+            },
             "entries": [entry.entry_id for _, entry in self.probe.pairs],
             "tasks": self.probe.tasks,
             "patients": self.probe.patients,
@@ -118,7 +123,15 @@ class Probed:
         losses = EntryLosses(self.plan.reduction, fisher=fisher, seed=self.probe.seed)
         rows = image_rows(self._adapter.image_id)
         batches = [self._encoded.batch(part) for part in parts]
-        found = measure(model, batches, losses, forms=forms, image_rows=rows, folder=self.plan.scratch)
+        found = measure(
+            model,
+            batches,
+            losses,
+            forms=forms,
+            leave_out=self.plan.leave_out,
+            image_rows=rows,
+            folder=self.plan.scratch,
+        )
         order = torch.tensor([number for part in parts for number in part]).argsort()
         kernels = {key: kernel[order][:, order] for key, kernel in found.kernels.items()}
         return Grams(kernels, found.losses[order], found.left_out, found.b_is_zero, found.sketches)
@@ -139,8 +152,3 @@ def by_third(grams: Grams, fisher: str) -> dict[Part, Any]:
         part = Part(fisher, form, third(group.layer, layers) or "outside", group.kind)
         found[part] = kernel.numpy() + found.get(part, np.zeros(1))
     return found
-
-
-def layer_of(group: Group) -> str:
-    """Name of a group for reports: "layer 3 mlp", or its kind outside the layers."""
-    return f"layer {group.layer} {group.kind}" if isinstance(group.layer, int) else group.kind
