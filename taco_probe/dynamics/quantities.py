@@ -1,10 +1,9 @@
-"""The numbers of a Gram matrix that reports show, by name. See docs/dynamics.md for what each means."""
+"""The numbers of a Gram matrix that reports show, by name. docs/dynamics.md says what each means."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 
@@ -13,66 +12,65 @@ from taco_probe.dynamics import spectrum as of
 from taco_probe.dynamics.conflict import signal
 from taco_probe.dynamics.resample import part
 
-Number = Callable[[torch.Tensor], float]
+# Name -> title. The first two are the headlines.
+TITLES = {
+    "entropy": "spectral entropy (SE)",
+    "dominance": "dominant eigenvalue ratio (ρ)",
+    "entropy_normalised": "SE / log n",
+    "entropy_centred": "SE of centred gradients",
+    "entropy_directions": "SE of directions (rows of length 1)",
+    "effective_rank": "effective rank, exp(SE)",
+    "participation": "participation ratio",
+    "participation_debiased": "participation ratio, debiased",
+    "first_over_second": "λ₁ / λ₂",
+    "first_over_rest": "λ₁ / rest",
+    "gradient": "mean squared gradient",
+    "noise_scale": "gradient noise scale (entries)",
+}
+HEADLINES = ("entropy", "dominance")
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A number of a Gram matrix (n, n).
-
-    Attributes:
-        title: for people.
-        headline: one of those that the summary speaks of.
-    """
-
-    name: str
-    title: str
-    number: Number
-    headline: bool = False
-
-
-def _ratio(name: str) -> Number:
-    return lambda kernel: float(getattr(of.spectrum(kernel), name))
-
-
-def _centred(kernel: torch.Tensor) -> float:
-    return of.spectrum(of.centred(kernel), rank_bound=len(kernel) - 1).entropy
-
-
-QUANTITIES = (
-    Quantity("entropy", "spectral entropy (SE)", _ratio("entropy"), headline=True),
-    Quantity("dominance", "dominant eigenvalue ratio (rho)", _ratio("dominance"), headline=True),
-    Quantity("entropy_normalised", "SE / log n", _ratio("entropy_normalised")),
-    Quantity("entropy_centred", "SE of centred gradients", _centred),
-    Quantity("entropy_directions", "SE of directions (rows of length 1)", lambda k: of.spectrum(of.normalised(k)).entropy),
-    Quantity("effective_rank", "effective rank exp(SE)", _ratio("effective_rank")),
-    Quantity("participation", "participation ratio", _ratio("participation")),
-    Quantity("participation_debiased", "participation ratio, debiased", of.participation_debiased),
-    Quantity("first_over_second", "lambda 1 / lambda 2", _ratio("first_over_second")),
-    Quantity("first_over_rest", "lambda 1 / rest", _ratio("first_over_rest")),
-    Quantity("gradient", "mean squared gradient", lambda kernel: float(kernel.diagonal().mean())),
-    Quantity("noise_scale", "gradient noise scale (entries)", lambda kernel: signal(kernel).noise_scale),
-)  # fmt: skip
-HEADLINES = tuple(one for one in QUANTITIES if one.headline)
+def headlines(kernel: torch.Tensor) -> tuple[float, ...]:
+    """HEADLINES of K (n, n). Raises: UserError: see `spectrum.spectrum`."""
+    found = of.spectrum(kernel)
+    return tuple(float(getattr(found, name)) for name in HEADLINES)
 
 
 def numbers(kernel: torch.Tensor) -> dict[str, float | None]:
-    """All quantities of K (n, n); None where one is not defined (no signal, a zero gradient)."""
-    found: dict[str, float | None] = {}
-    for one in QUANTITIES:
-        try:
-            value = one.number(kernel)
-        except UserError:
-            value = math.nan
-        found[one.name] = value if math.isfinite(value) else None
-    return found
+    """All of TITLES for K (n, n); None where one is not defined (a zero gradient, no signal above noise)."""
+    plain = _of(kernel, len(kernel))
+    centred = _of(of.centred(kernel), len(kernel) - 1)
+    try:
+        directions = _of(of.normalised(kernel), len(kernel))
+    except UserError:  # an entry without a gradient has no direction
+        directions = None
+    try:
+        debiased = of.participation_debiased(kernel)
+        noise_scale = signal(kernel).noise_scale
+    except UserError:
+        debiased = noise_scale = math.nan
+    found = {name: getattr(plain, name, math.nan) for name in TITLES} | {
+        "entropy_centred": centred.entropy if centred else math.nan,
+        "entropy_directions": directions.entropy if directions else math.nan,
+        "participation_debiased": debiased,
+        "gradient": float(kernel.diagonal().mean()),
+        "noise_scale": noise_scale,
+    }
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def by_task(kernel: torch.Tensor, tasks: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """All quantities of each task's own entries. Tasks have different n: compare a task between runs, not
+    """All of TITLES for each task's own entries. Tasks may have different n: compare a task between runs, not
     with another task."""
     found = {}
     for task in dict.fromkeys(tasks):
         rows = torch.tensor([row for row, name in enumerate(tasks) if name == task])
         found[task] = numbers(part(kernel, rows))
     return found
+
+
+def _of(kernel: torch.Tensor, rank_bound: int) -> of.Spectrum | None:
+    try:
+        return of.spectrum(kernel, rank_bound=rank_bound)
+    except UserError:
+        return None

@@ -1,0 +1,111 @@
+"""Where runs moved the weights: their Delta W compared, step by step and run by run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from taco_probe.dynamics.measurement import FOLDER, Measurement, read
+from taco_probe.dynamics.runs import Series
+from taco_probe.dynamics.updates import Update, Updates, angles, cosine, energy, norm, own_energy
+
+TOP = 4  # leading directions
+
+
+def updates(found: Measurement) -> dict[str, Update]:
+    """Delta W = s B A of each module that was measured, at that step."""
+    return {
+        name: Update(
+            torch.from_numpy(found.lora[f"{name}.lora_A.weight"]),
+            torch.from_numpy(found.lora[f"{name}.lora_B.weight"]),
+            scale,
+        )
+        for name, scale in found.facts["lora_scale"].items()
+    }
+
+
+def at(run: Series, step: int) -> dict[str, Update]:
+    """`updates` of a run at a step, read from its folder. Raises: UserError: see `measurement.read`."""
+    return updates(read(run.folder / FOLDER, step, lora=True))
+
+
+def length(update: Updates) -> float:
+    """Frobenius norm over all modules."""
+    return math.sqrt(sum(norm(one) ** 2 for one in update.values()))
+
+
+def between(runs: Sequence[Series]) -> dict[str, Any]:
+    """Cosines of the runs' last Delta W with each other, overall; mean overlap of their leading column and
+    row spaces over modules, beside that of random subspaces; lengths."""
+    last = {run.name: at(run, max(run.measured)) for run in runs}
+    moved = [name for name in last if length(last[name]) > 0]
+    pairs = []
+    for place, first in enumerate(moved):
+        for second in moved[place + 1 :]:
+            pairs.append({"first": first, "second": second, **_pair(last[first], last[second])})
+    parameters = sum(one.a.numel() + one.b.numel() for one in last[runs[0].name].values())
+    return {
+        "lengths": {name: length(one) for name, one in last.items()},
+        "pairs": pairs,
+        "random_cosine": 1 / math.sqrt(parameters),
+        "top": TOP,
+    }
+
+
+def _pair(first: Updates, second: Updates) -> dict[str, Any]:
+    """Two updates of the same modules."""
+    if first.keys() != second.keys():
+        return {"cosine": None}
+    moved = [name for name in first if norm(first[name]) > 0 and norm(second[name]) > 0]
+    found: dict[str, Any] = {"cosine": cosine(first, second)}
+    for side in ("column", "row"):
+        spans = [angles(first[name], second[name], side=side, top=TOP) for name in moved]
+        found[f"{side}_overlap"] = float(np.mean([one.overlap for one in spans]))
+        found[f"{side}_overlap_random"] = float(np.mean([one.overlap_random for one in spans]))
+        found[f"{side}_angles"] = np.mean(
+            [np.degrees(one.angles.numpy()) for one in spans if len(one.angles) == TOP], axis=0
+        ).tolist()
+    shares = [energy(first[name], second[name], TOP) for name in moved]
+    found["energy"], found["energy_random"] = (float(np.mean(values)) for values in zip(*shares, strict=True))
+    return found
+
+
+def along(run: Series) -> list[dict[str, Any]]:
+    """Of each step after the first: length of Delta W, its share in the leading directions of each module
+    (mean over modules), cosine of the step's own change with the change before, and with the whole way."""
+    steps = sorted(run.measured)
+    last = at(run, steps[-1])
+    found: list[dict[str, Any]] = []
+    before, change_before = at(run, steps[0]), None
+    for step in steps[1:]:
+        now = at(run, step)
+        change = {name: now[name].minus(before[name]) for name in now}
+        found.append(
+            {
+                "step": step,
+                "length": length(now),
+                "own_energy": _mean([own_energy(one, TOP) for one in now.values()]),
+                "with_before": _finite(cosine(change, change_before)) if change_before else None,
+                "with_end": _finite(cosine(change, last)),
+            }
+        )
+        before, change_before = now, change
+    return found
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def by_module(run: Series) -> Mapping[str, float]:
+    """Length of the last Delta W of each module."""
+    return {name: norm(one) for name, one in at(run, max(run.measured)).items()}
