@@ -35,15 +35,13 @@ def _compared(report: Mapping[str, Any], first: str, second: str) -> list[str]:
             and row["step"] not in _untrained(report)
         ]
         if not rows:
-            return [
-                f"{first} and {second} were measured together before training only, which says nothing of them."
-            ]
+            return [f"{first} and {second} have no measured step in common but that before training."]
         last = rows[-1]
         lines.append(
             f"{short} is lower under {first} than under {second} at {_count(rows, -1)} of {len(rows)} steps "
-            f"({_count(rows, -1, sure=True)} with an interval that excludes 0) and higher at {_count(rows, 1)} "
-            f"({_count(rows, 1, sure=True)}); at the last, step {last['step']}, the difference is "
-            f"{signed(last['value'])} [{signed(last['low'])}, {signed(last['high'])}]."
+            f"({_count(rows, -1, sure=True)} with an interval that excludes 0), higher at "
+            f"{_count(rows, 1)} ({_count(rows, 1, sure=True)}); at the last, step {last['step']}, the "
+            f"difference is {signed(last['value'])} [{signed(last['low'])}, {signed(last['high'])}]."
         )
         concentrated.append(_sign(last) * (-1 if quantity == "entropy" else 1))
     name = {(1, 1): first, (-1, -1): second}.get((concentrated[0], concentrated[1]))
@@ -75,7 +73,7 @@ def _way(value: float) -> int:
 
 def _sign(row: Mapping[str, Any]) -> int:
     """-1 or 1 where the interval excludes 0, else 0."""
-    return (row["low"] > 0) - (row["high"] < 0)
+    return int(row["low"] > 0) - int(row["high"] < 0)
 
 
 def _seeds(report: Mapping[str, Any]) -> str:
@@ -86,8 +84,8 @@ def _seeds(report: Mapping[str, Any]) -> str:
         numbers = " and ".join(str(len(group["seeds"])) for group in groups)
         return f"Intervals are for other patients ({patients}) and other seeds ({numbers} runs)."
     return (
-        f"Intervals are for other patients ({patients}) only: seeds were not varied for {', '.join(single)}, so "
-        f"nothing here says whether another seed would agree."
+        f"Intervals are for other patients ({patients}) only: seeds were not varied for "
+        f"{', '.join(single)}, so nothing here says whether another seed would agree."
     )
 
 
