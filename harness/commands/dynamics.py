@@ -78,3 +78,20 @@ def measure(
         console.print(f"written: {path}", markup=False)
     if not written:
         console.print(f"{run} is measured already: --overwrite measures again", markup=False)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Runs with measured dynamics.")],
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Where page and numbers go.")] = Path(
+        "dynamics"
+    ),
+) -> None:
+    """Compare runs that were measured on the same entries: index.html and dynamics.json."""
+    from taco_probe.dynamics import report
+
+    console = Console()
+    found = report.build(runs, output_dir, say=lambda text: console.print(text, style="dim", markup=False))
+    for line in found.summary:
+        console.print(f"- {line}", markup=False)
+    console.print(f"written: {found.page}", markup=False)
