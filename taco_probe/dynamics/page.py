@@ -284,7 +284,8 @@ def _conflicts(run: Mapping[str, Any]) -> Sheet:
                 cells.append(Cell(""))
                 continue
             mark = "*" if one["q"] < Q else ""
-            title = f"permuted labels {one['null_mean']:.2f} [{one['null_low']:.2f}, {one['null_high']:.2f}], q {one['q']:.3f}"
+            null = f"{one['null_mean']:.2f} [{one['null_low']:.2f}, {one['null_high']:.2f}]"
+            title = f"permuted labels {null}, q {one['q']:.3f}"
             cells.append(Cell(f"{one['rate']:.2f}{mark}", _shade(one["rate"] - one["null_mean"]), title))
         rows.append((task, cells))
     batch = run["conflicts"][0]["batch"]
