@@ -109,7 +109,8 @@ class Bench:
 
         engine = Engine(self._model.get_base_model().model.language_model, batch_dim=None)
         batch = self._adapter.collate(self._part, padding_side="right")
-        return engine.compute_gramian(self._losses(self._model, batch))
+        gramian: torch.Tensor = engine.compute_gramian(self._losses(self._model, batch))
+        return gramian
 
     def torch_func(self) -> torch.Tensor:
         """torch.func's per-sample gradients of the part, eight samples at a time."""

@@ -149,7 +149,8 @@ def inverse_root(columns: torch.Tensor) -> torch.Tensor:
     precision = torch.finfo(columns.dtype).eps
     kept = values > max(columns.shape) * precision * values.max()
     inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
-    return axes.T @ (inverse[:, None] * axes)
+    root: torch.Tensor = axes.T @ (inverse[:, None] * axes)
+    return root
 
 
 def _wide(value: torch.Tensor) -> torch.dtype:
