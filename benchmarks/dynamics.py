@@ -48,6 +48,10 @@ BATCH = {"tiny_64": 16, "llava_576": 2}  # entries a batch, where the plain pass
 Batch = dict[str, torch.Tensor]
 
 
+class _ReachedError(Exception):
+    """The language model was about to start, with these inputs: the vision tower's work is done."""
+
+
 class Bench:
     """`entries` of the training split, in batches of like length, and every way to their Gram matrix."""
 
@@ -74,7 +78,6 @@ class Bench:
         self._batches, self._ones = self._batched(batch), self._batched(1)
         step = entries // part
         self._part = self._features[step // 2 :: step][:part]  # of all lengths
-        self._prepared = self._prepare()
 
     def plain(self) -> None:
         """Forward and backward, nothing else."""
@@ -130,7 +133,7 @@ class Bench:
         prefix = "base_model.model.model.language_model."
         weights = {name.removeprefix(prefix): weight.detach() for name, weight in self._weights.items()}
         each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0), chunk_size=8)
-        grads = each(weights, *self._prepared)
+        grads = each(weights, *self._prepare())
         whole = torch.cat([grad.flatten(1) for grad in grads.values()], dim=1)
         return whole @ whole.T
 
@@ -152,18 +155,21 @@ class Bench:
         """Embedded inputs (B, L, D), causal masks (B, 1, L, L) and labels (B, L) of the part."""
         batch = self._adapter.collate(self._part, padding_side="right")
         inner = self._model.get_base_model().model
-        seen: dict[str, torch.Tensor] = {}
 
         def keep(_: object, args: object, kwargs: dict[str, Any]) -> None:
-            seen["embedded"] = kwargs["inputs_embeds"]
+            raise _ReachedError(kwargs["inputs_embeds"])
 
         handle = inner.language_model.register_forward_pre_hook(keep, with_kwargs=True)
-        inner(**{key: value for key, value in batch.items() if key != "labels"})
-        handle.remove()
+        try:
+            inner(**{key: value for key, value in batch.items() if key != "labels"})
+        except _ReachedError as reached:
+            embedded: torch.Tensor = reached.args[0]
+        finally:
+            handle.remove()
         length = batch["input_ids"].shape[1]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
         mask = (causal[None] & batch["attention_mask"].bool()[:, None, :])[:, None]
-        return seen["embedded"].detach(), mask, batch["labels"]
+        return embedded, mask, batch["labels"]
 
 
 def compare(bench: Bench, name: str, asked: argparse.Namespace, facts: dict[str, Any]) -> dict[str, float]:
