@@ -1,5 +1,4 @@
-"""What the Gram matrix of 256 entries' LoRA gradients costs: beside a plain forward and backward pass, and
-peers.
+"""What the Gram matrix of 256 entries' LoRA gradients costs: beside a plain pass, and against peers.
 
     python -m benchmarks.dynamics [--runs 5] [--entries 256] [--shapes tiny_64 llava_576]
 
@@ -7,8 +6,8 @@ Two models: the default `tiny` (64 image tokens), and LLaVA's shape at 336 pixel
 and narrow layers and random weights. The peers are a loop over batches of one that keeps every gradient,
 torchjd's Gramian engine, and per-sample gradients by torch.func. The last two are measured on `--part` of the
 entries and counted at the same time an entry, which favours them: products of pairs grow with the square.
-torch.func cannot trace how the model makes its inputs and masks, so it gets them ready made, outside its
-time, and runs the language model only.
+torch.func cannot trace how the model makes its inputs and masks, so these are made before it, within its
+time.
 
 Memory is the peak of a process of its own over that of the plain pass, against the n gradients, n r (d + p)
 floats. Times are of the processor, so that other work on the machine counts less.

@@ -64,9 +64,11 @@ class Pass:
         """
         if rows.ndim == 3 and len(rows) == self._entries:
             return rows
-        flat = rows.flatten(0, -2)
-        if self._image_rows is not None and len(flat) == sum(self._image_rows):
-            return nn.utils.rnn.pad_sequence(list(torch.split(flat, self._image_rows)), batch_first=True)
+        if self._entries == 1:
+            return rows.flatten(0, -2)[None]
+        # Two dimensions only: tiles of images (tiles, T, d) may have as many rows and another order.
+        if rows.ndim == 2 and self._image_rows is not None and len(rows) == sum(self._image_rows):
+            return nn.utils.rnn.pad_sequence(list(torch.split(rows, self._image_rows)), batch_first=True)
         raise UserError(
             f"LoRA module {name} sees rows of shape {tuple(rows.shape)} for {self._entries} entries, so "
             "it is unknown which row is whose; leave it out, or measure one entry a batch"

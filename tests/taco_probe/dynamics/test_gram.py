@@ -121,6 +121,16 @@ def test_a_sketch_is_as_far_off_as_it_says(llava):
     assert sum(off) / 6 < 0.1**2
 
 
+def test_a_bfloat16_base_is_measured_within_its_rounding(llava):
+    features = encode(llava, 3)
+    model = with_lora(llava, dtype=torch.bfloat16)
+    for module in find(model).modules:  # as peft makes them
+        for layer in (module.a, module.b):
+            layer.weight.data = layer.weight.data.float()
+    rows = loop(model, features, llava, MEAN)
+    near(measure(model, batches(llava, features, 2), MEAN).pooled(), rows @ rows.T, 0.1)
+
+
 @pytest.mark.parametrize("reduction", ["token_mean", "token_sum"])
 def test_losses_are_the_models_own(llava, reduction):
     model, features = with_lora(llava).eval(), encode(llava, 3)

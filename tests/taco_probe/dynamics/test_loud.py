@@ -12,7 +12,7 @@ from taco_probe.dynamics import hooks
 from taco_probe.dynamics.forms import Adam
 from taco_probe.dynamics.gram import measure
 from taco_probe.dynamics.lora import find
-from taco_probe.dynamics.losses import EntryLosses
+from taco_probe.dynamics.losses import EntryLosses, image_rows
 from tests.taco_probe.dynamics.conftest import batches, encode, loop, with_lora
 
 MEAN = EntryLosses("token_mean")
@@ -154,6 +154,17 @@ def test_rows_of_unknown_entries_are_refused(flavour_folder):
     some = batches(adapter, encode(adapter, 2), 2)
     with pytest.raises(UserError, match=r"merger.* for 2 entries, so it is unknown which row is whose"):
         measure(model, some, MEAN)
+
+
+def test_tiles_of_images_are_measured_one_entry_a_batch(flavour_folder):
+    adapter = load_adapter(str(flavour_folder("llava_onevision")))
+    model = with_lora(adapter, target_modules=f"(?:{adapter.lora_targets})|(?:{adapter.projector})")
+    features, counts = encode(adapter, 3), image_rows(adapter.image_id)
+    with pytest.raises(UserError, match=r"multi_modal_projector.* so it is unknown which row is whose"):
+        measure(model, batches(adapter, features, 3), MEAN, image_rows=counts)
+    rows = loop(model, features, adapter, MEAN)
+    ours = measure(model, batches(adapter, features, 1), MEAN, image_rows=counts).pooled()
+    assert torch.allclose(ours, rows @ rows.T, rtol=1e-4, atol=1e-5 * float(ours.abs().max()))
 
 
 def test_wrong_arguments_are_one_clear_line(llava, entries):
