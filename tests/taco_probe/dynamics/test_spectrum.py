@@ -133,7 +133,7 @@ def test_a_jackknife_of_a_mean_is_its_standard_error():
     found = resample.jackknife(lambda kept: float(values[kept].mean()), range(6))
     assert found.error == pytest.approx(float(values.std() / 6**0.5))
     assert found.high - found.low == pytest.approx(2 * 2.570582 * found.error, rel=1e-6)
-    half = resample.subsample(lambda kept: float(values[kept].mean()), range(6), draws=4000)
+    half = resample.subsample(lambda kept: float(values[kept].mean()), range(6), share=1 / 3, draws=4000)
     assert half.error == pytest.approx(found.error, rel=0.06)
     assert half.value == found.value
 
