@@ -1,32 +1,30 @@
-"""What the Gram matrix of 256 entries' LoRA gradients costs: over one plain forward and backward pass of the same
-entries, and against three other ways to it.
+"""What the Gram matrix of 256 entries' LoRA gradients costs: beside a plain pass, and against peers.
 
-    python -m benchmarks.dynamics [--runs 5] [--entries 256] [--batch 16] [--shapes tiny_64 llava_576]
+    python -m benchmarks.dynamics [--runs 5] [--entries 256] [--shapes tiny_64 llava_576]
 
-Two models: the default `tiny` (64 image tokens), and LLaVA's shape at 336 pixels (576 image tokens) with few and
-narrow layers and random weights. The peers: a loop over batches of one that keeps every gradient; torchjd's
-Gramian engine; per-sample gradients by torch.func. torchjd takes one batch only, so where all entries in one
-would not fit into memory it is measured on `--part` of them and counted at the same rate, which favours it: the
-number of its products grows with the square. torch.func cannot trace the model's inputs and masks, so it gets them
-ready made, outside its time, and does the language model only.
+Two models: the default `tiny` (64 image tokens), and LLaVA's shape at 336 pixels (576 image tokens) with few
+and narrow layers and random weights. The peers are a loop over batches of one that keeps every gradient,
+torchjd's Gramian engine, and per-sample gradients by torch.func. The last two are measured on `--part` of the
+entries and counted at the same time an entry, which favours them: products of pairs grow with the square.
+torch.func cannot trace how the model makes its inputs and masks, so these are made before it, within its
+time.
 
-Memory is the peak of a process of its own over that of the plain pass, against n r (d + p) floats, the n
-gradients.
+Memory is the peak of a process of its own over that of the plain pass, against the n gradients, n r (d + p)
+floats. Times are of the processor, so that other work on the machine counts less.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 
 from benchmarks.alternating import Spent, alternate, conclude, show
@@ -38,93 +36,203 @@ from data_recipes.store import read_mixture
 from harness import be_quiet
 from harness.dataset import FACTS, Images, Samples
 from model_adapters.adapter import Adapter
+from model_adapters.base import IGNORE
 from taco_probe.dynamics.forms import Factor, Gauge
 from taco_probe.dynamics.gram import measure
 from taco_probe.dynamics.hooks import measuring
 from taco_probe.dynamics.losses import EntryLosses
 
-PEERS = ("loop", "torchjd", "torch.func")
-PLACE = Path(tempfile.gettempdir())
+PEERS = ("loop", "torchjd", "torch_func")
+BATCH = {"tiny_64": 16, "llava_576": 2}  # entries a batch, where the plain pass is fastest
+Batch = dict[str, torch.Tensor]
+
+
+class _ReachedError(Exception):
+    """The language model was about to start, with these inputs: the vision tower's work is done."""
 
 
 class Bench:
     """`entries` of the training split, in batches of like length, and every way to their Gram matrix."""
 
-    def __init__(self, adapter: Adapter, mixture: Mixture, folder: Path, *, entries: int, batch: int) -> None:
+    def __init__(
+        self, adapter: Adapter, mixture: Mixture, folder: Path, *, entries: int, batch: int, part: int
+    ) -> None:
         each = len(mixture.entries) / len(mixture.images)
-        kept = typical(mixture, round(entries / each * 1.3), split="train")
+        kept = typical(mixture, round(entries / each * 1.3) + 1, split="train")
         ids = {image.image_id for image in kept}
-        small = Mixture(kept, tuple(e for e in mixture.entries if e.image_id in ids), mixture.meta)
+        small = Mixture(kept, tuple(one for one in mixture.entries if one.image_id in ids), mixture.meta)
         samples = Samples(small, "train", Images(folder, adapter, megabytes=512), adapter)
-        drawn = [samples[index][0] for index in range(entries)]
-        drawn.sort(key=lambda entry: len(entry["input_ids"]))
-        self._features = [{k: v for k, v in entry.items() if k not in FACTS} for entry in drawn]
+        drawn = sorted((samples[index][0] for index in range(entries)), key=lambda one: len(one["input_ids"]))
+        self._features = [{key: value for key, value in one.items() if key not in FACTS} for one in drawn]
         self._adapter = adapter
         torch.manual_seed(0)
         config = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules=adapter.lora_targets)
-        self.model: Any = get_peft_model(adapter.load_model(dtype=torch.float32), config).eval()
-        for name, parameter in self.model.named_parameters():
+        self._model: Any = get_peft_model(adapter.load_model(dtype=torch.float32), config).eval()
+        for name, parameter in self._model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.02)
-        self.weights = [p for p in self.model.parameters() if p.requires_grad]
-        self.store = sum(p.numel() for p in self.weights) * entries * 4 / 2**20
-        self.losses = EntryLosses("token_mean")
-        self._batches = self._batched(batch)
-        self._prepared: list[dict[str, torch.Tensor]] = []
-
-    def _batched(self, size: int) -> list[dict[str, torch.Tensor]]:
-        parts = [self._features[first : first + size] for first in range(0, len(self._features), size)]
-        return [self._adapter.collate(part, padding_side="right") for part in parts]
+        self._weights = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
+        self.store = sum(p.numel() for p in self._weights.values()) * entries * 4 / 2**20
+        self._losses = EntryLosses("token_mean")
+        self._batches, self._ones = self._batched(batch), self._batched(1)
+        step = entries // part
+        self._part = self._features[step // 2 :: step][:part]  # of all lengths
 
     def plain(self) -> None:
         """Forward and backward, nothing else."""
-        with measuring(self.model):
+        with measuring(self._model):
             for batch in self._batches:
-                self.losses(self.model, batch).sum().backward()  # type: ignore[no-untyped-call]
+                self._losses(self._model, batch).sum().backward()  # type: ignore[no-untyped-call]
 
     def gram(self) -> torch.Tensor:
         """The Gram matrix of the factor form."""
-        return measure(self.model, self._batches, self.losses).pooled()
+        return measure(self._model, self._batches, self._losses).pooled()
 
-    def both(self) -> torch.Tensor:
-        """The gauge-invariant Gram matrix beside it."""
-        return measure(self.model, self._batches, self.losses, forms=(Factor(), Gauge())).pooled()
+    def gauge(self) -> torch.Tensor:
+        """The gauge-invariant one beside it."""
+        return measure(self._model, self._batches, self._losses, forms=(Factor(), Gauge())).pooled()
 
     def loop(self) -> torch.Tensor:
         """Batches of one; all gradients are kept."""
-        rows = [
-            torch.cat([g.flatten() for g in torch.autograd.grad(self.losses(self.model, one).sum(), self.weights)])
-            for one in self._batched(1)
-        ]
-        whole = torch.stack(rows)
-        return (whole @ whole.T).double()
+        return self._loop(self._ones)
 
-    def torchjd(self, part: int) -> torch.Tensor:
-        """torchjd's engine on the first `part` entries in one batch."""
+    def _loop(self, ones: list[Batch]) -> torch.Tensor:
+        weights = list(self._weights.values())
+        rows = []
+        for one in ones:
+            grads = torch.autograd.grad(self._losses(self._model, one).sum(), weights)
+            rows.append(torch.cat([grad.flatten() for grad in grads]))
+        whole = torch.stack(rows)
+        return whole @ whole.T
+
+    def torchjd(self) -> torch.Tensor:
+        """torchjd's engine on the part, in the one batch that it takes."""
         from torchjd.autogram import Engine
 
-        engine = Engine(self.model.get_base_model().model.language_model, batch_dim=None)
-        batch = self._adapter.collate(self._features[:part], padding_side="right")
-        return engine.compute_gramian(self.losses(self.model, batch)).double()
+        engine = Engine(self._model.get_base_model().model.language_model, batch_dim=None)
+        batch = self._adapter.collate(self._part, padding_side="right")
+        gramian: torch.Tensor = engine.compute_gramian(self._losses(self._model, batch))
+        return gramian
+
+    def torch_func(self) -> torch.Tensor:
+        """torch.func's per-sample gradients of the part, eight samples at a time."""
+        base = self._model.get_base_model()
+
+        def loss(
+            weights: Batch, embedded: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
+        ) -> torch.Tensor:
+            hidden = torch.func.functional_call(
+                base.model.language_model,
+                weights,
+                kwargs={"inputs_embeds": embedded[None], "attention_mask": mask[None], "use_cache": False},
+            ).last_hidden_state
+            scores = base.lm_head(hidden[0, :-1])
+            return F.cross_entropy(scores, labels[1:], ignore_index=IGNORE)
+
+        prefix = "base_model.model.model.language_model."
+        weights = {name.removeprefix(prefix): weight.detach() for name, weight in self._weights.items()}
+        each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0, 0), chunk_size=8)
+        grads = each(weights, *self._prepare())
+        whole = torch.cat([grad.flatten(1) for grad in grads.values()], dim=1)
+        return whole @ whole.T
+
+    def agree(self) -> dict[str, float]:
+        """How far each peer's matrix of the part is off ours, by our largest entry."""
+        ones = [self._adapter.collate([one], padding_side="right") for one in self._part]
+        ours = measure(self._model, ones, self._losses).pooled()
+        found = {"loop": self._loop(ones), "torchjd": self.torchjd(), "torch_func": self.torch_func()}
+        return {
+            peer: float((one.double() - ours).abs().max() / ours.abs().max()) for peer, one in found.items()
+        }
+
+    def _batched(self, size: int) -> list[Batch]:
+        parts = [self._features[first : first + size] for first in range(0, len(self._features), size)]
+        return [self._adapter.collate(part, padding_side="right") for part in parts]
+
+    @torch.no_grad()
+    def _prepare(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Embedded inputs (B, L, D), causal masks (B, 1, L, L) and labels (B, L) of the part."""
+        batch = self._adapter.collate(self._part, padding_side="right")
+        inner = self._model.get_base_model().model
+
+        def keep(_: object, args: object, kwargs: dict[str, Any]) -> None:
+            raise _ReachedError(kwargs["inputs_embeds"])
+
+        handle = inner.language_model.register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            inner(**{key: value for key, value in batch.items() if key != "labels"})
+        except _ReachedError as reached:
+            embedded: torch.Tensor = reached.args[0]
+        finally:
+            handle.remove()
+        length = batch["input_ids"].shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        mask = (causal[None] & batch["attention_mask"].bool()[:, None, :])[:, None]
+        return embedded, mask, batch["labels"]
+
+
+def compare(bench: Bench, name: str, asked: argparse.Namespace, facts: dict[str, Any]) -> dict[str, float]:
+    """Times and memory on one shape; adds to `facts` what is no ratio."""
+    off = bench.agree()
+    if max(off.values()) > 1e-3:
+        raise SystemExit(f"the ways do not agree on {name}: {off}")
+    kinds = ("plain", "gram", "gauge", *PEERS)
+    spent: dict[str, Spent] = alternate({kind: getattr(bench, kind) for kind in kinds}, asked.runs)
+    handled = {kind: asked.part if kind in ("torchjd", "torch_func") else asked.entries for kind in kinds}
+    print(f"\n{name}: {asked.entries} entries, batches of {BATCH[name]}; differences from ours {off}")
+    show(spent, handled, "entries")
+    an_entry = {kind: statistics.median(one.cpu) / handled[kind] for kind, one in spent.items()}
+    found = {f"{name}: gram over plain pass": an_entry["gram"] / an_entry["plain"]}
+    found[f"{name}: both forms over plain pass"] = an_entry["gauge"] / an_entry["plain"]
+    found |= {f"{name}: {peer} over gram": an_entry[peer] / an_entry["gram"] for peer in PEERS}
+    peaks = {kind: peak(name, kind, asked) for kind in ("plain", "gram", "gauge")}
+    print(f"peak memory, MB: {peaks}; the gradients of all entries: {bench.store:.0f}")
+    facts[f"{name}: peak memory, MB"] = {key: round(value) for key, value in peaks.items()}
+    facts[f"{name}: all gradients, MB"] = round(bench.store)
+    found[f"{name}: memory above plain pass over all gradients"] = (
+        max(0.0, peaks["gram"] - peaks["plain"]) / bench.store
+    )
+    return {key: round(value, 3) for key, value in found.items()}
+
+
+def peak(name: str, kind: str, asked: argparse.Namespace) -> float:
+    """Peak MB of one pass in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.dynamics", "--peak", name, kind]
+    command += ["--entries", str(asked.entries), "--part", str(asked.part)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5, help="runs of each way, alternating")
     parser.add_argument("--entries", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--shape", default="tiny_64")
+    parser.add_argument("--part", type=int, default=16, help="entries that torchjd and torch.func get")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     be_quiet()
     folder = mixture_folder("imax")
     mixture = read_mixture(folder)
-    import time
+    ratios: dict[str, float] = {}
+    facts: dict[str, Any] = {"entries": asked.entries, "part": asked.part}
+    shapes = asked.shapes if asked.peak is None else asked.peak[:1]
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(shape(asked.shape, Path(scratch)), mixture, folder, entries=asked.entries, batch=asked.batch)
-        print("store", bench.store, [b["input_ids"].shape for b in bench._batches][:3], bench._batches[-1]["input_ids"].shape)
-        for name in ("plain","gram","plain","gram","both","loop"):
-            t=time.perf_counter(); c=time.process_time(); r=memory("VmHWM"); getattr(bench,name)(); print(name, time.perf_counter()-t, time.process_time()-c, memory("VmHWM")-r, memory("VmHWM"), flush=True)
-        t=time.perf_counter(); bench.torchjd(16); print("jd16", time.perf_counter()-t)
-        t=time.perf_counter(); bench.torchjd(64); print("jd64", time.perf_counter()-t)
+        for name in shapes:
+            adapter = shape(name, Path(scratch) / name)
+            bench = Bench(adapter, mixture, folder, entries=asked.entries, batch=BATCH[name], part=asked.part)
+            if asked.peak:
+                Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+                getattr(bench, asked.peak[1])()
+                print(memory("VmHWM"))
+                return
+            ratios |= compare(bench, name, asked, facts)
+    targets = {}
+    for name in asked.shapes:
+        targets[f"{name}: gram over plain pass"] = "<= 1.3"
+        targets |= {f"{name}: {peer} over gram": "> 1" for peer in PEERS}
+        targets[f"{name}: memory above plain pass over all gradients"] = "<= 0.1"
+    conclude("dynamics", ratios, targets, n=asked.runs, **facts)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ ABOUT = {
     "docs/architecture.md": "an entry's way from recipe to report",
     "docs/sharing.md": "one sequence for all entries of an image: flags, loss weights, what cannot be equal",
     "docs/clinical.md": "the rule labeller of chest reports: rules, agreement with other labels, limits",
+    "docs/dynamics.md": "optimisation dynamics: every quantity, its formula, its cost",
     "docs/export.md": "the benchmark in lmms-eval and VLMEvalKit",
     "docs/generation.md": "how answers are generated: shared prefixes, several processes, vLLM",
     "docs/metrics.md": "every metric, intervals, comparisons, seeds",

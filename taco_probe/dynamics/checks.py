@@ -22,22 +22,26 @@ class Sums:
 
     def __init__(self) -> None:
         self._sum: dict[str, torch.Tensor] = {}
-        self._norms: dict[str, float] = {}
+        self._norms: dict[str, float] = {}  # over all entries
+        self._compared: dict[str, float] = {}  # over those of compared batches
 
-    def add(self, module: Lora, of_a: torch.Tensor, of_b: torch.Tensor) -> None:
-        """Adds gradients of A (d, r, E) and of B (p, r, E).
+    def add(self, module: Lora, of_a: torch.Tensor, of_b: torch.Tensor, *, compared: bool) -> None:
+        """Adds gradients of A^T (E, d, r) and of B (E, p, r); to what is compared only those of a batch for
+        which autograd forms its own.
 
         Raises:
             UserError: one of them is not finite; names the module.
         """
         for part, grad in (("a", of_a), ("b", of_b)):
             key = f"{module.name}.{part}"
-            norms = float(torch.linalg.vector_norm(grad, dim=(0, 1)).sum())
+            norms = float(torch.linalg.vector_norm(grad, dim=(1, 2)).sum())
             if not norms < float("inf"):
                 raise UserError(f"LoRA module {module.name} has gradients that are not finite")
-            total = grad.sum(2)
-            self._sum[key] = self._sum[key] + total if key in self._sum else total
             self._norms[key] = self._norms.get(key, 0.0) + norms
+            if compared:
+                total = grad.sum(0)
+                self._sum[key] = self._sum[key] + total if key in self._sum else total
+                self._compared[key] = self._compared.get(key, 0.0) + norms
 
     def check(self, modules: Sequence[Lora], computed_in: torch.dtype) -> tuple[str, ...]:
         """Compares with `.grad` of A and B.
@@ -60,7 +64,8 @@ class Sums:
                     raise UserError(
                         f"the gradient of {part.upper()} in LoRA module {module.name} is exactly 0 for all "
                         "entries: the backward pass did not reach it (reentrant activation checkpointing "
-                        "without model.enable_input_require_grads() does this)"
+                        "without model.enable_input_require_grads() does this), or the loss does not depend "
+                        "on it (then leave it out)"
                     )
                 self._compare(module.name, part, layer.weight, _TOLERANCE.get(computed_in, _FLOAT32))
             if zero_b and not bool(module.a.weight.any()):
@@ -72,9 +77,9 @@ class Sums:
         ours = self._sum[key].T if part == "a" else self._sum[key]
         theirs = torch.zeros_like(ours) if weight.grad is None else weight.grad.to(ours.dtype)
         off = float(torch.linalg.vector_norm(ours - theirs))
-        allowed = tolerance * float(torch.linalg.vector_norm(theirs)) + _CANCELLED * self._norms[key]
+        allowed = tolerance * float(torch.linalg.vector_norm(theirs)) + _CANCELLED * self._compared[key]
         if tolerance > _FLOAT32:
-            allowed += tolerance * self._norms[key] / 10
+            allowed += tolerance * self._compared[key] / 10
         if off > allowed:
             size = float(torch.linalg.vector_norm(theirs))
             raise UserError(

@@ -23,11 +23,11 @@ class Bound(Protocol):
     """A form for one module."""
 
     def of_a(self, grad: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Gradients of rows of A^T, (R, r, E), in this form."""
+        """Gradients of rows of A^T, (E, R, r), in this form."""
         ...
 
     def of_b(self, grad: torch.Tensor, rows: slice, corner: torch.Tensor) -> torch.Tensor:
-        """Gradients of rows of B, (R, r, E), in this form. `corner` is gradA A^T = B^T gradB, (r, r, E)."""
+        """Gradients of rows of B, (E, R, r), in this form. `corner` is gradA A^T = B^T gradB, (E, r, r)."""
         ...
 
 
@@ -92,7 +92,7 @@ class Adam:
                 raise UserError(f"the optimizer holds no second moment for LoRA module {module.name}")
             moment = self._moments[weight].detach()
             scales.append((moment.to(_wide(moment)).sqrt() + self._eps).pow(self._power))
-        return _Scaled(scales[0].T[..., None], scales[1][..., None])
+        return _Scaled(scales[0].T, scales[1])
 
 
 def adam_moments(optimizer: torch.optim.Optimizer) -> dict[torch.Tensor, torch.Tensor]:
@@ -129,19 +129,17 @@ class _Scaled:
 class _Tangent:
     def __init__(self, module: Lora) -> None:
         a, b = module.a.weight.detach(), module.b.weight.detach()
-        self._root_a = inverse_root(a.T) / module.scale
-        self._root_b = inverse_root(b) / module.scale
-        root = inverse_root(b)
-        self._onto = (b.double() @ root @ root).to(_wide(b))  # B C_B^+
-        self._root_a, self._root_b = self._root_a.to(_wide(a)), self._root_b.to(_wide(b))
+        root_a, root_b = inverse_root(a.T), inverse_root(b)
+        self._root_a = (root_a / module.scale).to(_wide(a))
+        self._root_b = (root_b / module.scale).to(_wide(b))
+        self._onto = (b.double() @ root_b @ root_b).to(_wide(b))  # B C_B^+
 
     def of_a(self, grad: torch.Tensor, rows: slice) -> torch.Tensor:
-        return torch.einsum("kl,rle->rke", self._root_b, grad)
+        return grad @ self._root_b
 
     def of_b(self, grad: torch.Tensor, rows: slice, corner: torch.Tensor) -> torch.Tensor:
-        r, _, entries = corner.shape
-        inside = (self._onto[rows] @ corner.reshape(r, -1)).view(-1, r, entries)
-        return torch.einsum("kl,rle->rke", self._root_a, grad - inside)
+        outside: torch.Tensor = grad - self._onto[rows] @ corner
+        return outside @ self._root_a
 
 
 def inverse_root(columns: torch.Tensor) -> torch.Tensor:
@@ -151,7 +149,8 @@ def inverse_root(columns: torch.Tensor) -> torch.Tensor:
     precision = torch.finfo(columns.dtype).eps
     kept = values > max(columns.shape) * precision * values.max()
     inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
-    return axes.T @ (inverse[:, None] * axes)
+    root: torch.Tensor = axes.T @ (inverse[:, None] * axes)
+    return root
 
 
 def _wide(value: torch.Tensor) -> torch.dtype:

@@ -97,6 +97,8 @@ def measure(
     """Gram matrices of the gradients of each entry's loss by the weights of LoRA.
 
     The model is measured without dropout and left as it was; activation checkpointing stays as it is set.
+    Hooks are counted in every batch; sums are compared with autograd's own gradients in the first and the
+    last.
 
     Args:
         batches: entries in the order of the rows of K; gone through once a sweep.
@@ -125,14 +127,15 @@ def measure(
     started: list[str] = []
     with measuring(model):
         for part in _parts(found.modules, sweeps):
-            _only(model, part)
+            model.requires_grad_(False)  # the backward pass ends at the first hook
             seen = []
             with contextlib.ExitStack() as stack:
                 wait = len(batches) > 1 and sketch is None
                 spill = stack.enter_context(Spill(folder)) if wait else None
                 sweep = _Sweep(part, forms, groups or {}, sinks, spill)
                 stack.enter_context(tapped(part, sweep))
-                for batch in batches:
+                for index, batch in enumerate(batches):
+                    sweep.compares(index in (0, len(batches) - 1))
                     numbers = torch.arange(len(batch["input_ids"])) + sum(map(len, seen))
                     seen.append(sweep.run(model, {**batch, "number": numbers}, losses, image_rows))
                 started += sweep.sums.check(part, _precision(model))
@@ -166,6 +169,14 @@ class _Sweep:
         self._groups = {one.name: groups.get(one.name, one.group) for one in modules}
         self._bound = {one.name: [(form.name, form.bind(one)) for form in forms] for one in modules}
         self.sums = Sums()
+
+    def compares(self, compared: bool) -> None:
+        """Whether autograd forms its own gradients of the weights in the next batch, to compare with; that
+        costs as much as the gradients of the entries."""
+        self._compared = compared
+        for module in self._modules:
+            for layer in (module.a, module.b):
+                layer.weight.requires_grad_(compared)
 
     def run(
         self,
@@ -202,14 +213,14 @@ class _Sweep:
             self._reduce(module, *parts)
 
     def _take(self, module: Lora, of_a: torch.Tensor, of_b: torch.Tensor) -> None:
-        self.sums.add(module, of_a, of_b)
+        self.sums.add(module, of_a, of_b, compared=self._compared)
         if self._spill is not None:
             for part, grad in (("a", of_a), ("b", of_b)):
                 self._spill.append(f"{module.name}.{part}", grad)
         elif isinstance(self._sinks[0], Exact):
             self._reduce(module, in_slices(of_a), in_slices(of_b))
         else:
-            self._reduce(module, [(slice(0, len(of_a)), of_a)], [(slice(0, len(of_b)), of_b)])
+            self._reduce(module, [(slice(0, of_a.shape[1]), of_a)], [(slice(0, of_b.shape[1]), of_b)])
 
     def _reduce(self, module: Lora, of_a: Iterable[Slice], of_b: Iterable[Slice]) -> None:
         def sink(*args: Any) -> None:
@@ -228,15 +239,6 @@ def _parts(modules: Sequence[Lora], sweeps: int) -> list[Sequence[Lora]]:
         parts.setdefault(min(sweeps - 1, done * sweeps // total), []).append(module)
         done += module.size
     return [parts[number] for number in sorted(parts, reverse=True)]
-
-
-def _only(model: nn.Module, modules: Sequence[Lora]) -> None:
-    """Lets these modules train and nothing else: the backward pass ends at the first of them."""
-    model.requires_grad_(False)
-    for module in modules:
-        for layer in (module.a, module.b):
-            layer.weight.requires_grad_(True)
-            layer.weight.grad = None
 
 
 def _precision(model: nn.Module) -> torch.dtype:

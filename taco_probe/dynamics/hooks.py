@@ -21,7 +21,7 @@ from torch import nn
 from data_recipes.errors import UserError
 from taco_probe.dynamics.lora import Lora
 
-# Called inside the backward pass, module by module: gradients of A as (d, r, B) and of B as (p, r, B).
+# Called inside the backward pass, module by module: gradients of A^T (B, d, r) and of B (B, p, r).
 Take = Callable[[Lora, torch.Tensor, torch.Tensor], None]
 
 
@@ -64,9 +64,11 @@ class Pass:
         """
         if rows.ndim == 3 and len(rows) == self._entries:
             return rows
-        flat = rows.flatten(0, -2)
-        if self._image_rows is not None and len(flat) == sum(self._image_rows):
-            return nn.utils.rnn.pad_sequence(list(torch.split(flat, self._image_rows)), batch_first=True)
+        if self._entries == 1:
+            return rows.flatten(0, -2)[None]
+        # Two dimensions only: tiles of images (tiles, T, d) may have as many rows and another order.
+        if rows.ndim == 2 and self._image_rows is not None and len(rows) == sum(self._image_rows):
+            return nn.utils.rnn.pad_sequence(list(torch.split(rows, self._image_rows)), batch_first=True)
         raise UserError(
             f"LoRA module {name} sees rows of shape {tuple(rows.shape)} for {self._entries} entries, so "
             "it is unknown which row is whose; leave it out, or measure one entry a batch"
@@ -84,8 +86,8 @@ class Pass:
 
 
 def per_entry(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Sum over tokens of left (B, T, m) times right (B, T, r), as (m, r, B)."""
-    return torch.bmm(left.transpose(1, 2), right).permute(1, 2, 0)
+    """Sum over tokens of left (B, T, m) times right (B, T, r): (B, m, r)."""
+    return torch.bmm(left.transpose(1, 2), right)
 
 
 class Sweep(Protocol):
@@ -95,32 +97,36 @@ class Sweep(Protocol):
 
 
 class _Tap(torch.autograd.Function):
-    """Passes a linear layer's output on, and in the backward pass shows its gradient beside the input."""
+    """Passes a linear layer's output on, and in the backward pass shows its gradient beside the input. The
+    anchor makes the output require a gradient even where neither input nor weight does."""
 
     @staticmethod
-    def forward(ctx: Any, output: torch.Tensor, x: torch.Tensor, saw: Callable[..., None]) -> torch.Tensor:
+    def forward(
+        ctx: Any, output: torch.Tensor, x: torch.Tensor, anchor: torch.Tensor, saw: Callable[..., None]
+    ) -> torch.Tensor:
         ctx.save_for_backward(x)
         ctx.saw = saw
         return output.view_as(output)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
         ctx.saw(x, grads[0])
-        return grads[0], None, None
+        return grads[0], None, None, None
 
 
 @contextlib.contextmanager
 def tapped(modules: Sequence[Lora], sweep: Sweep) -> Iterator[None]:
     """Hooks on A and B of these modules, removed at the end."""
     handles = []
+    anchor = torch.zeros((), requires_grad=True)
 
     def tap(module: Lora, part: str) -> Callable[..., torch.Tensor]:
         def saw(x: torch.Tensor, dz: torch.Tensor) -> None:
             sweep.current.saw(module, part, x, dz)
 
         def hook(_: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-            return _Tap.apply(output, args[0], saw)  # type: ignore[no-any-return]
+            return _Tap.apply(output, args[0], anchor, saw)  # type: ignore[no-any-return]
 
         return hook
 

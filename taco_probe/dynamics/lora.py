@@ -154,10 +154,11 @@ def _plain(name: str, layer: Any) -> Lora:
             "measures the rest"
         )
     a, b = layer.lora_A[active[0]], layer.lora_B[active[0]]
-    return Lora(name, a, b, float(layer.scaling[active[0]]), _group(name))
+    return Lora(name, a, b, float(layer.scaling[active[0]]), group_of(name))
 
 
-def _group(name: str) -> Group:
+def group_of(name: str) -> Group:
+    """Layer and kind of a module, from its name."""
     dotted = f".{name}"
     if _PROJECTOR.search(dotted):
         return Group("", "projector")

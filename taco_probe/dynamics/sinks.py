@@ -18,7 +18,7 @@ _BLOCK = (
     64  # columns: a symmetric product costs about half when only blocks on and above the diagonal are formed
 )
 
-# What takes coordinates (D, n): form, group, module, "a" or "b", first coordinate of the slice, coordinates.
+# What takes coordinates (n, D): form, group, module, "a" or "b", first coordinate of the slice, coordinates.
 Sink = Callable[[str, Group, Lora, str, int, torch.Tensor], None]
 
 
@@ -34,14 +34,14 @@ def reduce_module(
     rank, weight_a = module.a.weight.shape[0], module.a.weight.detach()
     corner: torch.Tensor | None = None
     for rows, grad in of_a:
-        share = torch.einsum("dke,ld->kle", grad, weight_a[:, rows].to(grad.dtype))
+        share = grad.transpose(1, 2) @ weight_a[:, rows].T.to(grad.dtype)
         corner = share if corner is None else corner + share
         for name, form in bound:
-            sink(name, group, module, "a", rows.start * rank, form.of_a(grad, rows).flatten(0, 1))
+            sink(name, group, module, "a", rows.start * rank, form.of_a(grad, rows).flatten(1))
     assert corner is not None
     for rows, grad in of_b:
         for name, form in bound:
-            sink(name, group, module, "b", rows.start * rank, form.of_b(grad, rows, corner).flatten(0, 1))
+            sink(name, group, module, "b", rows.start * rank, form.of_b(grad, rows, corner).flatten(1))
 
 
 class Exact:
@@ -53,13 +53,13 @@ class Exact:
     def __call__(
         self, form: str, group: Group, module: Lora, part: str, first: int, coordinates: torch.Tensor
     ) -> None:
-        """Adds coordinates (D, n) of all entries."""
-        n = coordinates.shape[1]
+        """Adds coordinates (n, D) of all entries."""
+        n = len(coordinates)
         key = (form, group)
         if key not in self._upper:
             self._upper[key] = torch.zeros(n, n, dtype=torch.float64, device=coordinates.device)
         for start in range(0, n, _BLOCK):
-            block = coordinates[:, start : start + _BLOCK].T @ coordinates[:, start:]
+            block = coordinates[start : start + _BLOCK] @ coordinates[start:].T
             self._upper[key][start : start + _BLOCK, start:] += block
 
     def kernels(self) -> dict[tuple[str, Group], torch.Tensor]:
@@ -68,7 +68,7 @@ class Exact:
 
 
 class CountSketch:
-    """Sketches (w, n) by form and group: each coordinate goes, with a random sign, to one random place, and
+    """Sketches (n, w) by form and group: each coordinate goes, with a random sign, to one random place, and
     inner products of sketches are unbiased for those of gradients (Charikar, Chen and Farach-Colton 2002).
 
     Args:
@@ -84,14 +84,14 @@ class CountSketch:
     def __call__(
         self, form: str, group: Group, module: Lora, part: str, first: int, coordinates: torch.Tensor
     ) -> None:
-        """Adds all coordinates (D, n) of the entries of a batch; a slice would not be known again."""
+        """Adds all coordinates (n, D) of the entries of a batch; a slice would not be known again."""
         assert not first
-        place, sign = self._draw(f"{module.name}.{part}", len(coordinates))
+        place, sign = self._draw(f"{module.name}.{part}", coordinates.shape[1])
         key = (form, group)
         if key not in self._batch:
-            self._batch[key] = coordinates.new_zeros(self._width, coordinates.shape[1])
-        signed = coordinates * sign.to(coordinates)[:, None]
-        self._batch[key].index_add_(0, place.to(coordinates.device), signed)
+            self._batch[key] = coordinates.new_zeros(len(coordinates), self._width)
+        signed = coordinates * sign.to(coordinates)
+        self._batch[key].index_add_(1, place.to(coordinates.device), signed)
 
     def close_batch(self) -> None:
         """All modules of a batch have been added."""
@@ -101,8 +101,8 @@ class CountSketch:
 
     def kernels(self) -> dict[tuple[str, Group], torch.Tensor]:
         """Gram matrices (n, n) of the sketches in float64."""
-        whole = {key: torch.cat(parts, dim=1).double() for key, parts in self._done.items()}
-        return {key: sketch.T @ sketch for key, sketch in whole.items()}
+        whole = {key: torch.cat(parts).double() for key, parts in self._done.items()}
+        return {key: sketch @ sketch.T for key, sketch in whole.items()}
 
     def _draw(self, what: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The same places and signs (D,) whenever the same coordinates come."""

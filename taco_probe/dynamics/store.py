@@ -21,7 +21,7 @@ from data_recipes.errors import UserError
 
 SLICE_BYTES = 4 * 2**20
 
-Slice = tuple[slice, torch.Tensor]  # rows, and their gradients (rows, r, n)
+Slice = tuple[slice, torch.Tensor]  # rows, and their gradients (n, rows, r)
 
 
 class _Piece(NamedTuple):
@@ -30,7 +30,7 @@ class _Piece(NamedTuple):
 
 
 class Spill:
-    """A temporary file of gradients (m, r, E), batch by batch; gone when closed or when the process ends.
+    """A temporary file of gradients (E, m, r), batch by batch; gone when closed or when the process ends.
 
     Args:
         folder: where it is written, by default the system's temporary folder. On a tmpfs it is memory.
@@ -54,12 +54,12 @@ class Spill:
         self._file.close()
 
     def append(self, key: str, grad: torch.Tensor) -> None:
-        """Adds a batch's gradients (m, r, E).
+        """Adds a batch's gradients (E, m, r).
 
         Raises:
             UserError: the disk is full.
         """
-        self._shapes[key] = (grad.shape[0], grad.shape[1], grad.dtype, grad.device)
+        self._shapes[key] = (grad.shape[1], grad.shape[2], grad.dtype, grad.device)
         view = grad.contiguous().cpu().numpy().reshape(-1).view("uint8").data
         try:
             written = 0
@@ -70,7 +70,7 @@ class Spill:
                 f"the gradients do not fit into {self._folder or tempfile.gettempdir()} ({error.strerror}): "
                 "name another folder, or measure in more sweeps"
             ) from error
-        self._pieces.setdefault(key, []).append(_Piece(self._end, grad.shape[2]))
+        self._pieces.setdefault(key, []).append(_Piece(self._end, len(grad)))
         self._end += len(view)
 
     def slices(self, key: str) -> Iterator[Slice]:
@@ -81,14 +81,11 @@ class Spill:
         step = slice_rows(rank, entries, dtype)
         for first in range(0, rows, step):
             count = min(step, rows - first)
-            out = torch.empty(count, rank, entries, dtype=dtype)
-            start = 0
+            out = torch.empty(entries, count, rank, dtype=dtype)
+            views = iter(out)
             for piece in pieces:
-                part = torch.empty(count, rank, piece.entries, dtype=dtype)
-                offset = piece.offset + first * rank * piece.entries * dtype.itemsize
-                self._read(part, offset)
-                out[:, :, start : start + piece.entries] = part
-                start += piece.entries
+                for entry in range(piece.entries):
+                    self._read(next(views), piece.offset + (entry * rows + first) * rank * dtype.itemsize)
             yield slice(first, first + count), out.to(device)
 
     def _read(self, part: torch.Tensor, offset: int) -> None:
@@ -101,11 +98,11 @@ class Spill:
 
 
 def in_slices(grad: torch.Tensor) -> Iterator[Slice]:
-    """Gradients (m, r, n) that are in memory, in slices of the same size."""
-    step = slice_rows(grad.shape[1], grad.shape[2], grad.dtype)
-    for first in range(0, len(grad), step):
-        rows = slice(first, min(first + step, len(grad)))
-        yield rows, grad[rows]
+    """Gradients (n, m, r) that are in memory, in slices of the same size."""
+    step = slice_rows(grad.shape[2], len(grad), grad.dtype)
+    for first in range(0, grad.shape[1], step):
+        rows = slice(first, min(first + step, grad.shape[1]))
+        yield rows, grad[:, rows]
 
 
 def slice_rows(rank: int, entries: int, dtype: torch.dtype) -> int:

@@ -20,7 +20,11 @@ _ANSWERS = (
     ("findings", "Which findings are present?", "edema, nodule", 0),
     ("severity", "What is the edema grade?", "grade 1, vascular congestion", 0),
 )
-SIZES = ((64, 64), (97, 70), (60, 90))  # width, height: several families make of these different numbers of tokens
+SIZES = (
+    (64, 64),
+    (97, 70),
+    (60, 90),
+)  # width, height: several families make of these different numbers of tokens
 
 
 def encode(adapter, count):
