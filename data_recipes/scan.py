@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | No
     try:
         rows = _select(path, _lazy(path), columns, optional or {}).collect()
     except NoDataError as error:
-        raise _broken(path, error) from None
+        raise broken(path, error) from None
     except PolarsError:
         lazy, faults = _row_by_row(path)
         rows = _select(path, lazy, columns, optional or {}).collect()
@@ -57,12 +57,7 @@ def read_json(
 ) -> pl.DataFrame:
     """As `read`, of a JSON file that holds a list of objects; a value that is a list stands for its parts,
     joined by ", ". What is no object is rejected."""
-    try:
-        items = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise _broken(path, error) from None
-    if not isinstance(items, list):
-        raise UserError(f"{path} holds no list of objects")
+    items = json_list(path)
     objects = [item if isinstance(item, dict) else {} for item in items]
     names = list(dict.fromkeys(name for item in objects for name in item))
     frame = pl.LazyFrame(
@@ -76,6 +71,21 @@ def read_json(
     rows = _select(path, frame, columns, optional or {}).collect()
     nameless = pl.col("row").is_in([n for n, item in enumerate(items, start=1) if not isinstance(item, dict)])
     return funnel.keep(f"read {path.name}", "rows", rows, {"is no object": nameless}, reject=True)
+
+
+def json_list(path: Path) -> list[Any]:
+    """The items of a JSON file that holds a list.
+
+    Raises:
+        UserError: it is missing or truncated, or holds no list.
+    """
+    try:
+        items = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise broken(path, error) from None
+    if not isinstance(items, list):
+        raise UserError(f"{path} holds no list of objects")
+    return items
 
 
 def numbers(
@@ -115,7 +125,7 @@ def content(path: Path) -> bytes:
                 return _limited(archive.read(_member(archive, path)), path)
         return path.read_bytes()
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise _broken(path, error) from None
+        raise broken(path, error) from None
 
 
 def _as_text(value: Any) -> str | None:
@@ -151,7 +161,7 @@ def _lazy(path: Path) -> pl.LazyFrame:
 
 
 def _select(path: Path, frame: pl.LazyFrame, columns: Columns, optional: Columns) -> pl.LazyFrame:
-    chosen = _choose(path, frame.collect_schema().names(), columns, optional)
+    chosen = choose(path, frame.collect_schema().names(), columns, optional)
     numbered = frame.with_row_index("__row", offset=1)
     return numbered.select(
         *chosen, pl.lit(path.name).alias("file"), pl.col("__row").cast(pl.Int64).alias("row")
@@ -191,7 +201,12 @@ def _records(lines: Sequence[str]) -> Iterator[list[str] | None]:
         place = end
 
 
-def _choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns) -> Iterable[pl.Expr]:
+def choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns) -> Iterator[pl.Expr]:
+    """The columns of a table with these column names under our names, empty values as null.
+
+    Raises:
+        UserError: it lacks one of `columns`.
+    """
     there: dict[str, str] = {}
     for name in names:
         there.setdefault(name.strip(), name)
@@ -242,11 +257,12 @@ def _is_utf8(path: Path) -> bool:
     except UnicodeDecodeError:
         return False
     except OSError as error:
-        raise _broken(path, error) from None
+        raise broken(path, error) from None
     return True
 
 
-def _broken(path: Path, error: Exception) -> UserError:
+def broken(path: Path, error: Exception) -> UserError:
+    """The error for a file that cannot be read to its end."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path} is missing")
     reason = " ".join(str(error).split())[:120]

@@ -86,6 +86,7 @@ SOURCES = {
     "chexpert": "data_recipes.sources.chexpert",
     "openi": "data_recipes.sources.openi",
     "padchest": "data_recipes.sources.padchest",
+    "padchest_gr": "data_recipes.sources.padchest_gr",
     "vqa_rad": "data_recipes.sources.vqa_rad",
     "slake": "data_recipes.sources.slake",
 }

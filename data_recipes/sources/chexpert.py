@@ -10,8 +10,8 @@ from typing import Literal
 
 import polars as pl
 
-from data_recipes import scan
-from data_recipes.dataset import Dataset, DatasetOptions, fingerprint_of
+from data_recipes import chexmask, scan
+from data_recipes.dataset import Dataset, fingerprint_of
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
 from data_recipes.vocabulary import NO_FINDING, folded
@@ -22,6 +22,7 @@ LICENCE = "Stanford University Dataset Research Use Agreement (registration)"
 FILES = (
     Needed("train", ("train.csv", "chexpert_train.csv"), "labels: findings, vqa", header="Path"),
     Needed("valid", ("valid.csv",), "the official validation set, used as the test set", required=False),
+    chexmask.needed("CheXpert"),
 )
 NOTES = (
     "CheXpert labels were mined from reports and are those of the study: its images share them.",
@@ -32,10 +33,11 @@ LABELS = (
     "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other",
     "Fracture", "Support Devices",
 )  # fmt: skip
+INNER = pl.col("image_id").str.extract(r"((?:train|valid)/patient.*)$")  # the path without the edition
 _PATIENT = r"(patient\d+)/study\d+/"
 
 
-class Options(DatasetOptions):
+class Options(chexmask.MaskedOptions):
     """
     Attributes:
         uncertain: what -1 counts as. Ignored, it is neither listed nor asked about.
@@ -70,6 +72,8 @@ def harvest(options: Options, seed: int) -> Harvest:
     patient = pl.concat_str(pl.lit("chexpert-"), path.str.extract(_PATIENT))
     images = data.images(rows.with_columns(patient_id=patient, view=view))
     write_labels(data, images, LABELS, options.uncertain, options.unmentioned)
+    if data.has("chexmask"):
+        chexmask.write_ratios(data, images, "Path", options.masks, INNER)
     return data.harvest(images, _files(data))
 
 
