@@ -91,7 +91,9 @@ def _measured(
         found = rows.join(wanted, on="key", maintain_order="left")
         numbers = [pl.col(name).cast(pl.Float64, strict=False) for name in ("dice", "best")]
         sizes = [pl.col(name).cast(pl.Float64, strict=False).cast(pl.Int64, strict=False) for name in _SIZES]
-        found = found.with_columns(*numbers, *sizes).with_columns(dice=pl.min_horizontal("dice", "best"))
+        found = found.with_columns(*numbers, *sizes)
+        both = pl.when(pl.col("dice").is_not_null()).then(pl.min_horizontal("dice", "best"))
+        found = found.with_columns(dice=both)
         good = pl.col("dice") >= least
         found = found.with_columns(pl.when(good).then(pl.col(organ)) for organ in ORGANS)
         sizes_of = (found["width"], found["height"])

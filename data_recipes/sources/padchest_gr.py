@@ -4,7 +4,7 @@ finding each, in English and Spanish, and boxes by radiologists for what is abno
 Quirks: `grounded_reports_20240819.json` nests findings in studies; sentences of nothing abnormal may lack the
 keys boxes, labels, locations and progression; `extra_boxes` are those of a second reader, who did not look at
 every finding; a `progression` says that the sentence compares with an earlier image; `master_table.csv` has a
-row a study and label, and with it patient and split.
+row a study and sentence, with patient and split; views stand in PadChest's own table only.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ FILES = (
         "reports", ("grounded_reports_20240819.json",), "sentences, boxes: report, findings, rec, reg, vqa"
     ),
     Needed("studies", ("master_table.csv",), "patients and splits", header="StudyID"),
+    Needed(
+        "views", ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",), "views: PA or AP", required=False
+    ),
     chexmask.needed("Padchest"),
 )
 NOTES = (
@@ -164,15 +167,20 @@ def _drawn(own: list[list[float]], other: list[list[float]], options: Options) -
 def _known(data: Dataset, studies: pl.DataFrame) -> pl.DataFrame:
     """The studies with patient, split and view. Those that the master table lacks have no patient."""
     columns = {"study": "StudyID", "patient_id": "PatientID", "split": "split"}
-    table = data.table("studies", columns, {"view": "Projection"}).drop("file", "row")
+    table = data.table("studies", columns).drop("file", "row")
     rows = table.unique("study", keep="first", maintain_order=True)
     data.funnel.count("one row a study", "rows", table.height, rows.height, "a further row of its study")
     split = pl.col("split").replace_strict(_SPLITS, default="", return_dtype=pl.String)
-    return studies.join(rows, on="study", how="left", maintain_order="left").with_columns(
+    known = studies.join(rows, on="study", how="left", maintain_order="left").with_columns(
         pl.concat_str(pl.lit("padchest-"), "patient_id").alias("patient_id"),
-        split.fill_null("") if data.options.splits == "official" else pl.lit("").alias("split"),
-        pl.col("view").replace_strict(VIEWS, default="unknown", return_dtype=pl.String),
+        split=split.fill_null("") if data.options.splits == "official" else pl.lit(""),
     )
+    if not data.has("views"):
+        return known
+    views = data.table("views", {"image_id": "ImageID", "view": "Projection"})
+    views = views.unique("image_id", keep="first").select("image_id", "view")
+    view = pl.col("view").replace_strict(VIEWS, default="unknown", return_dtype=pl.String)
+    return known.join(views, on="image_id", how="left", maintain_order="left").with_columns(view)
 
 
 def _write_reports(data: Dataset, images: pl.DataFrame, findings: pl.DataFrame, options: Options) -> None:
