@@ -159,7 +159,7 @@ def _experts(data: Dataset) -> pl.DataFrame:
 def _write_experts(data: Dataset, images: pl.DataFrame, experts: pl.DataFrame) -> pl.DataFrame:
     """Entries from the radiologists' labels, and the images that have none."""
     ours = images.select("image_id", "split")
-    rows = data.about(experts, images, "experts' labels").join(ours, on="image_id", maintain_order="left")
+    rows = ours.join(data.about(experts, images, "experts' labels"), on="image_id", maintain_order="left")
     said = pl.DataFrame({"label": EXPERT_LABELS}).select("label", name=folded(pl.col("label")))
     names = dict(said.rows())
     rows = rows.rename(names)

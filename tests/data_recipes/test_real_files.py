@@ -49,6 +49,19 @@ def test_nih():
     assert len({number for _, number in answers}) == 1  # as many yes as no
 
 
+def test_expert_labels_of_nih():
+    found = harvest("nih", labels="expert")
+    assert steps(found)["read google2019_nih-chest-xray-labels.csv.gz"] == (4_376, 4_376)
+    assert steps(found)["experts' labels of known images"] == (4_376, 4_376)
+    assert steps(found)["mined labels"] == (112_120, 112_120 - 4_376)
+    lists = found.entries.filter(pl.col("provenance") == "nih/findings/among")
+    names = {"fracture": 186, "pneumothorax": 238, "lung opacity": 2_166, "nodule or mass": 605}
+    for name, number in names.items():
+        assert lists["target"].str.split(", ").list.contains(name).sum() == number
+    split = lists.join(found.images, on="image_id")["split"].value_counts()
+    assert dict(split.rows()) == {"test": 1_962, "validation": 2_414}
+
+
 def test_vindr():
     found = harvest("vindr", fusion="any", unknown_size="extent")
     assert found.images.height == 15_000
