@@ -53,11 +53,16 @@ def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | No
 
 
 def read_json(
-    path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | None = None
+    path: Path,
+    columns: Columns,
+    funnel: Funnel,
+    *,
+    optional: Columns | None = None,
+    lines: bool = False,
 ) -> pl.DataFrame:
-    """As `read`, of a JSON file that holds a list of objects; a value that is a list stands for its parts,
-    joined by ", ". What is no object is rejected."""
-    items = json_list(path)
+    """As `read`, of a JSON file that holds a list of objects, or with `lines` one a line; a value that is a
+    list stands for its parts, joined by ", ". What is no object is rejected."""
+    items = _json_lines(path) if lines else json_list(path)
     objects = [item if isinstance(item, dict) else {} for item in items]
     names = list(dict.fromkeys(name for item in objects for name in item))
     frame = pl.LazyFrame(
@@ -86,6 +91,21 @@ def json_list(path: Path) -> list[Any]:
     if not isinstance(items, list):
         raise UserError(f"{path} holds no list of objects")
     return items
+
+
+def _json_lines(path: Path) -> list[Any]:
+    """The items of a JSON lines file, None for a line that is no JSON. Raises UserError where none is."""
+    items = [_json_item(line) for line in _text(path).split("\n") if line.strip()]
+    if not any(isinstance(item, dict) for item in items):
+        raise UserError(f"{path} holds no line that is an object")
+    return items
+
+
+def _json_item(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def numbers(

@@ -84,6 +84,7 @@ SOURCES = {
     "rsna": "data_recipes.sources.rsna",
     "siim": "data_recipes.sources.siim",
     "chexpert": "data_recipes.sources.chexpert",
+    "chexpert_plus": "data_recipes.sources.chexpert_plus",
     "openi": "data_recipes.sources.openi",
     "padchest": "data_recipes.sources.padchest",
     "padchest_gr": "data_recipes.sources.padchest_gr",

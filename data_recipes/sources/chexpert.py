@@ -6,6 +6,7 @@ study, so its images share them; patient and study stand in the path only, which
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import polars as pl
@@ -34,7 +35,7 @@ LABELS = (
     "Fracture", "Support Devices",
 )  # fmt: skip
 INNER = pl.col("image_id").str.extract(r"((?:train|valid)/patient.*)$")  # the path without the edition
-_PATIENT = r"(patient\d+)/study\d+/"
+PATIENT = r"(patient\d+)/study\d+/"
 
 
 class Options(chexmask.MaskedOptions):
@@ -58,8 +59,17 @@ def fingerprint(options: FileOptions) -> str:
 def harvest(options: Options, seed: int) -> Harvest:
     data = Dataset(NAME, FILES, options, seed)
     rows = scan.numbers(_rows(data), LABELS, data.funnel, "numbers of labels")
+    images = read_images(data, rows)
+    write_labels(data, images, LABELS, options.uncertain, options.unmentioned)
+    if data.has("chexmask"):
+        chexmask.write_ratios(data, images, "Path", options.masks, INNER)
+    return data.harvest(images, files(data))
+
+
+def read_images(data: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """The images of rows whose path (image_id) names patient and study; `frontal` and `side` say the view."""
     path = pl.col("image_id")
-    drops = {"path names no patient and study": ~path.str.contains(_PATIENT)}
+    drops = {"path names no patient and study": ~path.str.contains(PATIENT)}
     rows = data.funnel.keep("paths", "rows", rows, drops, reject=True)
     frontal, side = pl.col("frontal").str.to_lowercase(), pl.col("side")
     view = (
@@ -69,12 +79,8 @@ def harvest(options: Options, seed: int) -> Harvest:
         .then(side)
         .otherwise(pl.lit("unknown"))
     )
-    patient = pl.concat_str(pl.lit("chexpert-"), path.str.extract(_PATIENT))
-    images = data.images(rows.with_columns(patient_id=patient, view=view))
-    write_labels(data, images, LABELS, options.uncertain, options.unmentioned)
-    if data.has("chexmask"):
-        chexmask.write_ratios(data, images, "Path", options.masks, INNER)
-    return data.harvest(images, _files(data))
+    patient = pl.concat_str(pl.lit("chexpert-"), path.str.extract(PATIENT))
+    return data.images(rows.with_columns(patient_id=patient, view=view))
 
 
 def write_labels(
@@ -122,9 +128,15 @@ def _rows(data: Dataset) -> pl.DataFrame:
     return every.with_columns(split=pl.lit("")) if drawn else every
 
 
-def _files(data: Dataset) -> pl.Expr:
-    """Paths below the root, which may be the folder that holds the edition's folder or that folder itself."""
+def files(data: Dataset) -> pl.Expr:
+    """The file of each image below the root: the one whose path ends as the image's does, whatever folders
+    it lies in, and whatever its suffix."""
     path = pl.col("image_id")
-    inner = path.str.replace(r"^[^/]*/", "")
-    holds = any((data.files.root / name).is_dir() for name in ("train", "valid"))
-    return inner if holds else path
+    if data.options.placing == "skip":
+        return path
+    places: dict[str, str] = {}
+    for file in data.files.image_files:
+        if inner := re.search(r"(?:train|valid)/patient[^.]*", file):
+            places.setdefault(inner[0], file)
+    bare = INNER.str.replace(r"\.\w+$", "")
+    return pl.coalesce(bare.replace_strict(places, default=None, return_dtype=pl.String), path)
