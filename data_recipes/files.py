@@ -17,7 +17,7 @@ from typing import NamedTuple
 from data_recipes.errors import UserError
 
 PACKAGE = "torchxrayvision"  # carries the annotation files of several datasets under `data/`
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".img")
 _PACKED = ("", ".gz", ".zip")
 _DEPTH = 3  # folders below the root in which tables are looked for; images may lie deeper
 _HASHED = 64 * 2**20  # bytes; larger tables are known by size and time of change
@@ -81,12 +81,17 @@ class Files:
 
     @cached_property
     def image_files(self) -> list[str]:
-        """Paths of all image files relative to the root, at any depth; links to folders are not followed."""
+        """Paths of all image files relative to the root, at any depth."""
+        return self.every(IMAGE_SUFFIXES)
+
+    def every(self, suffixes: tuple[str, ...]) -> list[str]:
+        """Paths of all files with these suffixes (in lower case) relative to the root, at any depth, nearest
+        first; links to folders are not followed."""
         found: list[str] = []
         for folder, names in _walk(self.root):
             below = folder.relative_to(self.root).as_posix()
             for name in names:
-                if name.lower().endswith(IMAGE_SUFFIXES):
+                if name.lower().endswith(suffixes):
                     found.append(name if below == "." else f"{below}/{name}")
         return found
 
@@ -102,10 +107,13 @@ class Files:
                     found.setdefault(key, path)
         return found
 
-    def fingerprint(self, needed: Sequence[Needed], *, images: bool) -> str:
-        """Changes with the content of the tables and, with `images`, when an image file comes or goes (not
-        when one is overwritten in place: looking at each of several 100,000 files would take minutes)."""
+    def fingerprint(self, needed: Sequence[Needed], *, images: bool, others: Iterable[str] = ()) -> str:
+        """Changes with the content of the tables and of `others`, paths below the root, and, with `images`,
+        when an image file comes or goes (not when one is overwritten in place: looking at each of several
+        100,000 files would take minutes)."""
         total = hashlib.sha256()
+        for name in others:
+            total.update(f"{name} {_state(self.root / name)}\n".encode())
         for item in needed:
             if path := self.find(item):
                 total.update(f"{item.key} {path.name} {_state(path)}\n".encode())

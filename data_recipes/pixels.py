@@ -14,10 +14,16 @@ from typing import TypeVar
 import numpy as np
 import PIL.Image
 
-from data_recipes.dicom import SUFFIXES as DICOM
-from data_recipes.dicom import dicom_size, read_dicom
+from data_recipes import dicom, img
 
 Result = TypeVar("Result")
+
+# Files that PIL does not read, by suffix: how their pixels and their size are read. They become PNG files.
+_READERS: dict[str, tuple[Callable[[Path], np.ndarray], Callable[[Path], tuple[int, int]]]] = {
+    **dict.fromkeys(dicom.SUFFIXES, (dicom.read_dicom, dicom.dicom_size)),
+    **dict.fromkeys(img.SUFFIXES, (img.read_img, img.img_size)),
+}
+REWRITTEN = frozenset(_READERS)
 
 _LONGEST, _LARGEST = 32_768, 200_000_000  # pixels of a side and of an image; no radiograph has more
 _PNG_TRAILER = b"IEND\xaeB`\x82"
@@ -59,14 +65,14 @@ def fault(path: Path) -> str:
 
 def decode(path: Path) -> PIL.Image.Image:
     """The whole image, decoded, in mode "L"; 16-bit grey values are scaled to 8 bits rather than clipped, and
-    DICOM files are shown as `dicom.read_dicom` says.
+    files of REWRITTEN suffixes are shown as their readers say.
 
     Raises:
         ValueError: the file is missing, truncated, no image, or too large for a radiograph.
     """
-    if path.suffix.lower() in DICOM:
+    if reader := _READERS.get(path.suffix.lower()):
         size(path)  # is it too large?
-        return _dicom(path, lambda: PIL.Image.fromarray(read_dicom(path)))
+        return _read(path, lambda: PIL.Image.fromarray(reader[0](path)))
     with _opened(path) as image:
         image.load()
         if image.mode.startswith(("I", "F")):
@@ -78,15 +84,15 @@ def decode(path: Path) -> PIL.Image.Image:
 
 def size(path: Path) -> tuple[int, int]:
     """Width and height of an image from the head of its file, which is not decoded. Raises as `decode`."""
-    if path.suffix.lower() in DICOM:
-        width, height = _dicom(path, lambda: dicom_size(path))
+    if reader := _READERS.get(path.suffix.lower()):
+        width, height = _read(path, lambda: reader[1](path))
         _check_size(path, width, height)
         return width, height
     with _opened(path) as image:
         return int(image.width), int(image.height)
 
 
-def _dicom(path: Path, read: Callable[[], Result]) -> Result:
+def _read(path: Path, read: Callable[[], Result]) -> Result:
     try:
         if not path.is_file():
             raise FileNotFoundError

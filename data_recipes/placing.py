@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_recipes.dicom import SUFFIXES as DICOM
 from data_recipes.errors import UserError
 from data_recipes.harvest import Pixels
-from data_recipes.pixels import decode, digest, inside, safe_name, size, write_png
+from data_recipes.pixels import REWRITTEN, decode, digest, inside, safe_name, size, write_png
 from data_recipes.processes import each
 
 _WORTH_A_WORKER = 400  # files that take as long to decode as a process to start
@@ -87,13 +86,13 @@ def _place(wish: Wish, root: Path, folder: Path, pixels: Pixels) -> Placed | str
             width, height = content.size
             grey = np.asarray(content)
             mark, suffix = digest(grey), file.suffix.lower()
-            path = f"images/{safe_name(wish.image_id)}{'.png' if suffix in DICOM else suffix}"
+            path = f"images/{safe_name(wish.image_id)}{'.png' if suffix in REWRITTEN else suffix}"
         for name, said, true in (("width", wish.width, width), ("height", wish.height, height)):
             if said not in (0, true):
                 return f"image {wish.file} has {name} {true}, the row says {said}"
     except ValueError as error:
         return str(error)
-    if path and suffix in DICOM:
+    if path and suffix in REWRITTEN:
         write_png(grey, folder / path)  # a mixture holds pictures that every tool opens
     elif path:
         place(file, folder / path, link=pixels == "link")

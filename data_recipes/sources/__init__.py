@@ -88,6 +88,8 @@ SOURCES = {
     "openi": "data_recipes.sources.openi",
     "padchest": "data_recipes.sources.padchest",
     "padchest_gr": "data_recipes.sources.padchest_gr",
+    "jsrt": "data_recipes.sources.jsrt",
+    "montgomery": "data_recipes.sources.montgomery",
     "vqa_rad": "data_recipes.sources.vqa_rad",
     "slake": "data_recipes.sources.slake",
 }
