@@ -1,6 +1,6 @@
 """Source `openi`: the Indiana University chest X-ray collection, reports with images of the same study.
 
-Quirks: one XML file a report, in a tar archive or an unpacked folder; `XXXX` stands for text that was removed;
+Quirks: one XML file a report, in a tar archive or an unpacked folder; `XXXX` stands for text taken out;
 findings are MeSH terms such as `Pleural Effusion/left/small`, inverted (`Catheters, Indwelling`) or a place
 with what was found there (`Aorta/tortuous`); a report speaks of all images of its study, and views stand in a
 table of their own.
