@@ -23,6 +23,7 @@ NOTE = (
     "CTR and CPAR are measured on the masks of CheXmask (CC BY 4.0), which a network drew. The heart looks "
     "larger on AP images: they are measured only where option masks.views says so."
 )
+NAMES = ("CTR", "CPAR")
 _COLUMNS = {"heart": "Heart", "left lung": "Left Lung", "right lung": "Right Lung"}
 _SIZES = {"width": "Width", "height": "Height"}
 
@@ -55,7 +56,17 @@ def needed(name: str) -> Needed:
 def write_ratios(
     data: Dataset, images: pl.DataFrame, id_column: str, options: MaskOptions, ids: pl.Expr | None = None
 ) -> None:
-    """CTR and CPAR entries of the images that the table declared under "chexmask" has masks of.
+    """CTR and CPAR entries of the images that the table declared under "chexmask" has masks of. Arguments and
+    errors as for `read_ratios`."""
+    facts = read_ratios(data, images, id_column, options, ids)
+    for name in NAMES:
+        data.writer.ratios(facts.filter(pl.col("name") == name), name)
+
+
+def read_ratios(
+    data: Dataset, images: pl.DataFrame, id_column: str, options: MaskOptions, ids: pl.Expr | None = None
+) -> pl.DataFrame:
+    """image_id, name (one of NAMES), value, file, row: the ratios of images whose masks can be measured.
 
     Args:
         images: images as `Dataset.images` gives them.
@@ -77,8 +88,12 @@ def write_ratios(
     facts = data.funnel.keep("quality of masks", "masks", facts, low)
     facts = data.funnel.keep_unless("masks", "masks", facts, pl.col("why"), reject=True)
     data.notes.append(NOTE)
-    for name in ("CTR", "CPAR"):
-        data.writer.ratios(facts.select("image_id", "file", "row", value=name.lower()), name)
+    return pl.concat(
+        facts.select(
+            "image_id", pl.lit(name).alias("name"), pl.col(name.lower()).alias("value"), "file", "row"
+        )
+        for name in NAMES
+    )
 
 
 def _measured(

@@ -18,7 +18,6 @@ _SCHEMA: dict[str, Any] = {
     "image_id": pl.String, "organ": pl.String, "silhouette": SILHOUETTE, "box_width": pl.Float64,
     "box_height": pl.Float64, "file": pl.String, "row": pl.Int64, "why": pl.String,
 }  # fmt: skip
-_BRIGHT = 127  # grey above which a pixel belongs to the structure
 
 
 def read_masks(data: Dataset, found: Mapping[tuple[str, str], str]) -> pl.DataFrame:
@@ -35,7 +34,8 @@ def read_masks(data: Dataset, found: Mapping[tuple[str, str], str]) -> pl.DataFr
     for (image, organ), path in found.items():
         shape, seen, why = (0, 0), None, None
         try:
-            mask = np.asarray(decode(inside(data.files.root, path))) > _BRIGHT
+            grey = np.asarray(decode(inside(data.files.root, path)))
+            mask = grey > grey.max() / 2  # structures are white, 255 or 1
             shape, seen = mask.shape, silhouette(mask)
             why = None if seen else "mask is empty"
         except ValueError as error:

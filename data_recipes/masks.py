@@ -2,8 +2,8 @@
 
 The cardiothoracic ratio (CTR) is the widest transverse extent of the heart over that of both lungs together;
 the cardiopulmonary area ratio (CPAR) is the area of the heart over that of both lungs (Duvieusart et al.
-2022, "Multimodal cardiomegaly classification with image-derived digital biomarkers"). Neither depends on the
-scale of the image.
+2022, "Multimodal cardiomegaly classification with image-derived digital biomarkers", and their code). Neither
+depends on the scale of the image.
 """
 
 from __future__ import annotations

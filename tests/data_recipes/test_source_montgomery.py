@@ -94,6 +94,15 @@ def test_empty_and_broken_masks_are_rejected_by_file(root):
     assert set(boxes_of(found)) == {"MCUCXR_0001_0"}
 
 
+def test_a_structure_may_be_1_instead_of_255(root):
+    before = boxes_of(harvest("montgomery", root), "reg")
+    path = root / "MontgomerySet/ManualMask/rightMask/MCUCXR_0001_0.png"
+    ones = np.asarray(PIL.Image.open(path).convert("L")) // 255
+    assert ones.max() == 1
+    PIL.Image.fromarray(ones).save(path)
+    assert boxes_of(harvest("montgomery", root), "reg") == before
+
+
 def test_a_changed_reading_changes_the_fingerprint(root):
     options = {"root": str(root), "pixels": "skip"}
     before = fingerprint("montgomery", options)
