@@ -88,6 +88,7 @@ SOURCES = {
     "padchest": "data_recipes.sources.padchest",
     "vqa_rad": "data_recipes.sources.vqa_rad",
     "slake": "data_recipes.sources.slake",
+    "mimic": "data_recipes.sources.mimic",
 }
 
 
