@@ -42,7 +42,7 @@ def test_sizes_are_in_proportion_and_tables_join(root):
         funnel,
     )
     assert set(labels["Edema"]) <= {"1.0", "0.0", "-1.0", None}
-    assert labels.height == number["studies"] - 15
+    assert labels.height == number["studies"] - 8
 
 
 def test_questions_boxes_and_reports_have_their_shapes(root):
