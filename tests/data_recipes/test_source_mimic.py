@@ -10,10 +10,11 @@ import pytest
 
 from data_recipes.errors import UserError
 from data_recipes.recipe import build, load_recipe
+from data_recipes.sources import file_options, file_source
 from data_recipes.store import read_mixture
 from harness.commands.doctor import data_lines
 from tests.data_recipes.datasets import dropped, harvest, picture, reasons, said, write
-from tests.data_recipes.mimic import IMAGES, JPG, core, put, table
+from tests.data_recipes.mimic import IMAGES, JPG, archive, core, put, table
 
 CTRS = "cxr-cardiomegaly/CTRs.csv"
 
@@ -219,3 +220,22 @@ def test_the_recipe_builds_and_records_every_policy(tmp_path, root):
     assert options["graph_sample"] == 2
     mixture = read_mixture(folder)
     assert {image.image_id for image in mixture.images} == {"a1", "b1"}
+
+
+def test_the_fingerprint_changes_with_tables_and_with_studies_that_come(tmp_path):
+    def mark(**options) -> str:
+        return file_source("mimic").fingerprint(file_options("mimic", {"root": str(tmp_path), **options}))
+
+    write(tmp_path, core())
+    first = mark()
+    assert mark() == first
+    picture(tmp_path, "files/p10/p10000001/s51/a1.jpg")
+    second = mark()
+    assert second != first
+    write(tmp_path, {"mimic-cxr-reports.zip": archive({})})
+    skipped = mark(pixels="skip")
+    picture(tmp_path, "files/p10/p10000002/s52/b1.jpg")
+    assert mark(pixels="skip") == skipped
+    assert mark() != second
+    write(tmp_path, {CTRS: table(["dicom_file", "CTR"], [["a1", 0.7]])})
+    assert mark(pixels="skip") != skipped

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import polars as pl
 
-from data_recipes.dataset import Dataset, fingerprint_of
+from data_recipes.dataset import Dataset
 from data_recipes.errors import UserError
 from data_recipes.files import locate
-from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.harvest import Harvest
 from data_recipes.sources.mimic import edema, labels, phrases, questions, ratios, reports, scene_graphs, tree
 from data_recipes.sources.mimic.cohort import Cohort, held_out, read_cohort
 from data_recipes.sources.mimic.options import FILES, Options
@@ -34,13 +34,17 @@ NOTES = (
 )
 
 
-def fingerprint(options: FileOptions) -> str:
-    """Changes with the content of the tables and, in folders of images or reports, when a study comes or
-    goes: looking at each of 377,110 files would take minutes."""
-    root = locate(options.root, NAME, FILES).root
-    tables = fingerprint_of(FILES, NAME, options.model_copy(update={"pixels": "skip"}))
-    unpacked = tree.state(root)
-    return hashlib.sha256(f"{tables} {unpacked}".encode()).hexdigest()
+def fingerprint(options: Options) -> str:
+    """Changes with the content of the tables and, where images or unpacked reports are read, when a study
+    comes or goes: looking at each of 377,110 files would take minutes."""
+    files = locate(options.root, NAME, FILES)
+    parts = [files.fingerprint(FILES, images=False)]
+    there = {item.key for item in FILES if files.find(item)}
+    if options.placing != "skip" or "reports" not in there:
+        parts.append(tree.state(files.root))
+    if "graphs" not in there and (folder := scene_graphs.unpacked_folder(files.root)):
+        parts.append(str(folder.stat().st_mtime_ns))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def harvest(options: Options, seed: int) -> Harvest:

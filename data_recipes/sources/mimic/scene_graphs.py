@@ -22,6 +22,7 @@ from data_recipes.draws import draws
 from data_recipes.errors import UserError
 from data_recipes.sources.mimic.cohort import Cohort
 from data_recipes.sources.mimic.options import Options
+from data_recipes.sources.mimic.tree import near
 from data_recipes.vocabulary import folded
 
 _SUFFIX = "_SceneGraph.json"
@@ -162,19 +163,19 @@ def _texts(cohort: Cohort) -> Iterator[tuple[str, str, bytes]]:
         raise UserError(f"{path} is truncated or no archive ({error}): get it again") from None
 
 
+def unpacked_folder(root: Path) -> Path | None:
+    """The folder near the root that holds unpacked graphs."""
+    for folder, _ in near(root):
+        if folder.name == "scene_graph" and next(folder.glob(f"*{_SUFFIX}"), None):
+            return folder
+    return None
+
+
 def _unpacked(root: Path, ids: list[str]) -> Iterator[tuple[str, str, bytes]]:
-    for folder in _folders(root):
-        for image in ids:
-            file = folder / f"{image}{_SUFFIX}"
-            if file.is_file() and file.resolve().is_relative_to(root):
-                yield image, file.name, file.read_bytes()
-
-
-def _folders(root: Path) -> list[Path]:
-    """The first folder near the root that holds graphs, as a list, or none."""
-    for pattern in ("", "*/", "*/*/", "*/*/*/"):
-        for end in ("scene_graph/scene_graph", "scene_graph"):
-            for folder in sorted(root.glob(pattern + end)):
-                if folder.is_dir() and not folder.is_symlink() and any(folder.glob(f"*{_SUFFIX}")):
-                    return [folder]
-    return []
+    folder = unpacked_folder(root)
+    if folder is None:
+        return
+    for image in ids:
+        file = folder / f"{image}{_SUFFIX}"
+        if file.is_file() and file.resolve().is_relative_to(root):
+            yield image, file.name, file.read_bytes()

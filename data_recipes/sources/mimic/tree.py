@@ -14,23 +14,26 @@ from pathlib import Path
 import polars as pl
 
 _TEN = re.compile(r"p1\d")
-_DEPTH = 4  # folders below the root
+_DEPTH, _WIDEST = 4, 100  # folders below the root, and beside each other, that are looked into
 
 
-def trees(root: Path) -> tuple[Path, ...]:
-    """The folders near the root that hold p10 to p19, nearest first. Links to folders are not followed."""
-    found: list[Path] = []
+def near(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders near the root with the names of the folders in them, nearest first; not the many folders of
+    patients or studies. Links to folders are not followed."""
     level = [root]
     for _ in range(_DEPTH + 1):
         below: list[Path] = []
         for folder in level:
             inner = sorted(_folders(folder))
-            if any(_TEN.fullmatch(name) for name in inner):
-                found.append(folder)
-            elif len(inner) < 100:
-                below += [folder / name for name in inner]
+            yield folder, inner
+            if len(inner) < _WIDEST:
+                below += [folder / name for name in inner if not _TEN.fullmatch(name)]
         level = below
-    return tuple(found)
+
+
+def trees(root: Path) -> list[Path]:
+    """The folders near the root that hold p10 to p19, nearest first."""
+    return [folder for folder, inner in near(root) if any(map(_TEN.fullmatch, inner))]
 
 
 def patients(root: Path) -> Iterator[Path]:
