@@ -73,7 +73,8 @@ def read_json(
         if not isinstance(item, dict):
             odd.append(number)
             item = {}
-        there.update(dict.fromkeys(item))
+        if not there.keys() >= item.keys():
+            there.update(dict.fromkeys(item))
         for name, column in values.items():
             column.append(_as_text(item.get(name), empty_list))
     if not there:

@@ -186,6 +186,14 @@ def test_paths_are_made_from_ids_and_only_chosen_images_are_looked_at(tmp_path, 
     assert "c1.jpg" not in rejected or "missing" in rejected
 
 
+def test_images_in_one_flat_folder_are_found_by_their_ids(tmp_path):
+    root = put(tmp_path)
+    for image in ("a1", "b1"):
+        picture(root, f"all/{image}.png")
+    found = harvest("mimic", root, pixels="copy")
+    assert dict(found.images.select("image_id", "file").rows())["a1"] == "all/a1.png"
+
+
 def test_a_path_that_leaves_the_root_is_never_read(tmp_path):
     rows = [["../../secret", "10000001", "51", "PA"]]
     metadata = table(["dicom_id", "subject_id", "study_id", "ViewPosition"], rows)

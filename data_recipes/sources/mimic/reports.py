@@ -1,5 +1,5 @@
-"""The free-text reports: one text a study, in an archive or in folders. Only those of the images that are
-kept are read.
+"""The free-text reports, one a study, in an archive or in folders. Only those of the images that are kept are
+read.
 
 Quirks: sections by header, `___` for removed text, sentences on earlier images; some reports have an
 impression only, or no header at all.

@@ -1,5 +1,5 @@
-"""Chest ImaGenome: a scene graph an image, made by rules: anatomical regions with boxes, and what the report
-says of each. Read only for the images that are kept, from the archive or an unpacked folder.
+"""Chest ImaGenome, a scene graph an image, made by rules. Anatomical regions with boxes, and what the report
+says of each; read only for the images that are kept, from the archive or an unpacked folder.
 
 Quirks: a region has two boxes, in pixels of the original image (`original_x1`) and of a 224 x 224 copy
 (`x1`); boxes may leave the image; graphs of some images are missing; an attribute reads
