@@ -121,7 +121,7 @@ def _findings(images: pd.DataFrame, root: Path, radiologist: pd.DataFrame) -> pd
     labels = pd.read_csv(root / "mimic-cxr-jpg/mimic-cxr-2.0.0-chexpert.csv.gz")
     radiologist = radiologist.rename(columns={"Airspace Opacity": "Lung Opacity"})
     labels = pd.concat([radiologist, labels[~labels.study_id.isin(radiologist.study_id)]])
-    rows = images.merge(labels.drop(columns="subject_id"), on="study_id")
+    rows: Any = images.merge(labels.drop(columns="subject_id"), on="study_id")
     rows["target"] = rows.apply(_listed, axis=1)
     rows = rows[rows.target.notna()]
     return _entries(rows, "findings", "Which findings are present?", rows.target)
@@ -135,7 +135,7 @@ def _listed(row: pd.Series) -> str | None:
 def _rec_and_reg(images: pd.DataFrame, root: Path) -> pd.DataFrame:
     coco = json.loads((root / "ms-cxr/MS_CXR_Local_Alignment_v1.1.0.json").read_text())
     shown = pd.DataFrame(coco["images"])
-    boxes = pd.DataFrame(coco["annotations"]).merge(shown, left_on="image_id", right_on="id")
+    boxes: Any = pd.DataFrame(coco["annotations"]).merge(shown, left_on="image_id", right_on="id")
     boxes["dicom_id"] = boxes.file_name.str.removesuffix(".jpg")
     boxes = boxes[boxes.dicom_id.isin(images.dicom_id)]
     boxes["box"] = boxes.apply(_fractions, axis=1)
@@ -156,7 +156,7 @@ def _fractions(row: pd.Series) -> tuple[float, ...]:
     return tuple(round(min(1, max(0, v)), 6) for v in corners)
 
 
-def _with_image(boxes: pd.DataFrame) -> Iterable[tuple[Any, pd.DataFrame]]:
+def _with_image(boxes: Any) -> Iterable[tuple[Any, Any]]:
     groups = dict(iter(boxes.groupby("dicom_id")))
     return ((row, groups[row.dicom_id]) for row in boxes.itertuples())
 
@@ -166,7 +166,7 @@ def _alike(a: Any, b: Any) -> bool:
     wide = max(0, min(a.box[2], b.box[2]) - max(a.box[0], b.box[0]))
     both = wide * max(0, min(a.box[3], b.box[3]) - max(a.box[1], b.box[1]))
     areas = [(one.box[2] - one.box[0]) * (one.box[3] - one.box[1]) for one in (a, b)]
-    return a.label_text != b.label_text and both / (sum(areas) - both) > 0.6
+    return bool(a.label_text != b.label_text and both / (sum(areas) - both) > 0.6)
 
 
 def _asked(root: Path) -> pd.DataFrame:

@@ -1,5 +1,5 @@
-"""Time and memory of recipe `imax_mimic`, from annotation files to the mixture on disk, beside pandas. The files
-are shaped like those of the MIMIC-CXR family (`benchmarks/mimic_root.py`).
+"""Time and memory of recipe `imax_mimic`, from annotation files to the mixture on disk, beside pandas. The
+files are shaped like those of the MIMIC-CXR family (`benchmarks/mimic_root.py`).
 
     python -m benchmarks.recipes [--runs 3] [--scales 1 3 10] [--work FOLDER]
 
