@@ -176,15 +176,21 @@ class Dataset:
         schema = {"image_id": pl.String, "box_width": pl.Float64, "box_height": pl.Float64}
         return pl.DataFrame(known, schema=schema, orient="row")
 
-    def harvest(self, images: pl.DataFrame, names: pl.Expr | None = None) -> Harvest:
+    def harvest(
+        self, images: pl.DataFrame, names: pl.Expr | None = None, *, paths: pl.Expr | None = None
+    ) -> Harvest:
         """The harvest of these images and of all entries written.
 
         Args:
             names: each image's file, as a name that `Files.find_images` looks for, or as its path; by default
                 the image id.
+            paths: each image's file relative to the root, where that is known: nothing is looked for.
         """
         images = self._undivided(images.drop("file", "row", strict=False))
-        images = self._with_files(images, pl.col("image_id") if names is None else names)
+        if paths is not None and self.options.placing != "skip":
+            images = images.with_columns(file=paths)
+        else:
+            images = self._with_files(images, pl.col("image_id") if names is None else names)
         entries = self._capped(self.writer.entries())
         notes = (*self._found(), *self.notes)
         return Harvest(images.select(*IMAGE_COLUMNS), entries, self.funnel, self.files.root, notes)

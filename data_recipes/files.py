@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ PACKAGE = "torchxrayvision"  # carries the annotation files of several datasets 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".img")
 _PACKED = ("", ".gz", ".zip")
 _DEPTH = 3  # folders below the root in which tables are looked for; images may lie deeper
+_WIDEST = 1000  # folders beside each other; more are those of patients or studies, which hold no tables
 _HASHED = 64 * 2**20  # bytes; larger tables are known by size and time of change
 
 
@@ -46,7 +48,7 @@ class Files:
     def _by_name(self) -> dict[str, list[Path]]:
         """File name -> files of that name near the root, by path."""
         found: dict[str, list[Path]] = {}
-        for folder, names in _walk(self.root, _DEPTH):
+        for folder, names in _walk(self.root, _DEPTH, _WIDEST):
             for name in names:
                 found.setdefault(name, []).append(folder / name)
         return found
@@ -154,19 +156,21 @@ def locate(root: str | None, source: str, needed: Sequence[Needed]) -> Files:
     raise UserError(f"source {source} needs --root FOLDER, the folder with {names}: no package carries them")
 
 
-def _walk(root: Path, depth: int = 64) -> Iterator[tuple[Path, list[str]]]:
-    """Folders below the root, nearest first and by name, with the names of their files."""
+def _walk(root: Path, depth: int = 64, widest: float = math.inf) -> Iterator[tuple[Path, list[str]]]:
+    """Folders below the root, nearest first and by name, with the names of their files; not those of which
+    more than `widest` lie in one folder."""
     level = [root]
     for _ in range(depth + 1):
         below: list[Path] = []
         for folder in level:
-            names = []
+            names, inner = [], []
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        below.append(folder / entry.name)
+                        inner.append(folder / entry.name)
                     else:
                         names.append(entry.name)
+            below += inner if len(inner) <= widest else []
             yield folder, sorted(names)
         level = sorted(below)
         if not level:

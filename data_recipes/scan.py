@@ -9,9 +9,10 @@ import difflib
 import gzip
 import io
 import json
+import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ Columns = Mapping[str, str | tuple[str, ...]]
 
 _LONGEST = 1000  # lines that one quoted value may run over
 _LARGEST = 4 * 2**30  # bytes that a packed table may grow to
+_PIECE = 2**22  # characters of a JSON file that are decoded at a time
+_LONGEST_ITEM = 2**26  # characters of one item of a JSON list
+_BLANK = re.compile(r"[ \t\r\n]*")
 
 
 def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | None = None) -> pl.DataFrame:
@@ -40,12 +44,12 @@ def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | No
         UserError: the file is missing, truncated, empty or no CSV, or lacks a column.
     """
     try:
-        rows = _select(path, _lazy(path), columns, optional or {}).collect()
+        rows = _selected(path, _lazy(path), columns, optional or {})
     except NoDataError as error:
         raise broken(path, error) from None
     except PolarsError:
         lazy, faults = _row_by_row(path)
-        rows = _select(path, lazy, columns, optional or {}).collect()
+        rows = _selected(path, lazy, columns, optional or {})
         why = pl.col("row").replace_strict(faults, default=None, return_dtype=pl.String)
         rows = funnel.keep_unless(f"parse {path.name}", "rows", rows, why, reject=True)
     blank = pl.all_horizontal(pl.col(name).is_null() for name in (*columns, *(optional or {})))
@@ -58,39 +62,33 @@ def read_json(
     funnel: Funnel,
     *,
     optional: Columns | None = None,
+    empty_list: str = "",
     lines: bool = False,
 ) -> pl.DataFrame:
     """As `read`, of a JSON file that holds a list of objects, or with `lines` one a line; a value that is a
-    list stands for its parts, joined by ", ". What is no object is rejected."""
-    items = _json_lines(path) if lines else json_list(path)
-    objects = [item if isinstance(item, dict) else {} for item in items]
-    names = list(dict.fromkeys(name for item in objects for name in item))
-    frame = pl.LazyFrame(
-        {name: [_as_text(item.get(name)) for item in objects] for name in names},
-        schema=dict.fromkeys(names, pl.String),
-    )
-    if not names:
-        return pl.DataFrame(
-            schema={**dict.fromkeys((*columns, *(optional or {}), "file"), pl.String), "row": pl.Int64}
-        )
-    rows = _select(path, frame, columns, optional or {}).collect()
-    nameless = pl.col("row").is_in([n for n, item in enumerate(items, start=1) if not isinstance(item, dict)])
-    return funnel.keep(f"read {path.name}", "rows", rows, {"is no object": nameless}, reject=True)
+    list stands for its parts, joined by ", ", an empty one for `empty_list`. What is no object is rejected.
 
-
-def json_list(path: Path) -> list[Any]:
-    """The items of a JSON file that holds a list.
-
-    Raises:
-        UserError: it is missing or truncated, or holds no list.
+    The objects are read one by one, and only what is asked for is kept of each.
     """
-    try:
-        items = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise broken(path, error) from None
-    if not isinstance(items, list):
-        raise UserError(f"{path} holds no list of objects")
-    return items
+    every = {**columns, **(optional or {})}
+    wanted = {name for theirs in every.values() for name in _accepted(theirs)}
+    values: dict[str, list[str | None]] = {name: [] for name in wanted}
+    there: dict[str, None] = {}
+    odd: list[int] = []
+    for number, item in enumerate(_json_lines(path) if lines else items(path), start=1):
+        if not isinstance(item, dict):
+            odd.append(number)
+            item = {}
+        if not there.keys() >= item.keys():
+            there.update(dict.fromkeys(item))
+        for name, column in values.items():
+            column.append(_as_text(item.get(name), empty_list))
+    if not there:
+        return pl.DataFrame(schema={**dict.fromkeys((*every, "file"), pl.String), "row": pl.Int64})
+    frame = pl.LazyFrame(values, schema=dict.fromkeys(values, pl.String))
+    rows = _select(path, frame, choose(path, list(there), columns, optional or {})).collect()
+    nameless = pl.col("row").is_in(odd)
+    return funnel.keep(f"read {path.name}", "rows", rows, {"is no object": nameless}, reject=True)
 
 
 def _json_lines(path: Path) -> list[Any]:
@@ -148,10 +146,69 @@ def content(path: Path) -> bytes:
         raise broken(path, error) from None
 
 
-def _as_text(value: Any) -> str | None:
+def _as_text(value: Any, empty_list: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (", ".join(map(str, value)) or empty_list) if isinstance(value, list) else str(value)
+
+
+def items(path: Path) -> Iterator[Any]:
+    """The items of a JSON list, decoded one by one, so that a large file is never in memory as a whole.
+
+    Raises:
+        UserError: the file is missing, truncated or no JSON, or holds no list.
+    """
+    pieces, decoder = _pieces(path), json.JSONDecoder()
+    text, place = "", 0
+
+    def more() -> bool:
+        nonlocal text, place
+        piece = next(pieces, "")
+        text, place = text[place:] + piece, 0
+        return bool(piece)
+
+    def mark() -> str:
+        """The next character that is not white space, "" at the end; `place` is there then."""
+        nonlocal place
+        while True:
+            place = _BLANK.match(text, place).end()  # type: ignore[union-attr]
+            if place < len(text):
+                return text[place]
+            if not more():
+                return ""
+
+    if (first := mark()) != "[":
+        raise UserError(f"{path} holds no list of objects") if first else broken(path, ValueError("empty"))
+    place += 1
+    while mark() != "]":
+        try:
+            item, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            # It may go on in the next piece.
+            if len(text) - place < _LONGEST_ITEM and more():
+                continue
+            raise broken(path, error) from None
+        if end == len(text) and more():
+            continue
+        place = end
+        yield item
+        if mark() == ",":
+            place += 1
+        elif mark() != "]":
+            raise broken(path, ValueError("an item is followed by neither comma nor bracket"))
+    place += 1
+    if mark():
+        raise broken(path, ValueError("something follows the list"))
+
+
+def _pieces(path: Path) -> Iterator[str]:
+    """The text of a file, piece by piece where it is not packed and in UTF-8."""
+    if path.suffix in (".gz", ".zip") or not _is_utf8(path):
+        yield _text(path)
+        return
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
 def _limited(data: bytes, path: Path) -> bytes:
@@ -180,8 +237,11 @@ def _lazy(path: Path) -> pl.LazyFrame:
     return pl.scan_csv(io.BytesIO(_text(path).encode()), infer_schema=False)
 
 
-def _select(path: Path, frame: pl.LazyFrame, columns: Columns, optional: Columns) -> pl.LazyFrame:
-    chosen = choose(path, frame.collect_schema().names(), columns, optional)
+def _selected(path: Path, frame: pl.LazyFrame, columns: Columns, optional: Columns) -> pl.DataFrame:
+    return _select(path, frame, choose(path, frame.collect_schema().names(), columns, optional)).collect()
+
+
+def _select(path: Path, frame: pl.LazyFrame, chosen: Iterable[pl.Expr]) -> pl.LazyFrame:
     numbered = frame.with_row_index("__row", offset=1)
     return numbered.select(
         *chosen, pl.lit(path.name).alias("file"), pl.col("__row").cast(pl.Int64).alias("row")
@@ -221,6 +281,10 @@ def _records(lines: Sequence[str]) -> Iterator[list[str] | None]:
         place = end
 
 
+def _accepted(theirs: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (theirs,) if isinstance(theirs, str) else theirs
+
+
 def choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns) -> Iterator[pl.Expr]:
     """The columns of a table with these column names under our names, empty values as null.
 
@@ -231,7 +295,7 @@ def choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns
     for name in names:
         there.setdefault(name.strip(), name)
     for ours, theirs in {**columns, **optional}.items():
-        accepted = (theirs,) if isinstance(theirs, str) else theirs
+        accepted = _accepted(theirs)
         found = next((there[name] for name in accepted if name in there), None)
         if found is None and ours in columns:
             lower = {name.lower(): name for name in there}
@@ -246,10 +310,10 @@ def choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns
 
 
 def _text(path: Path) -> str:
-    return _decoded(content(path))
+    return decoded(content(path))
 
 
-def _decoded(data: bytes) -> str:
+def decoded(data: bytes) -> str:
     """Text in UTF-8; lines that are not are read as Windows-1252 (the usual second encoding in one file)."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace")

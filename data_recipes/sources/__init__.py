@@ -92,6 +92,7 @@ SOURCES = {
     "montgomery": "data_recipes.sources.montgomery",
     "vqa_rad": "data_recipes.sources.vqa_rad",
     "slake": "data_recipes.sources.slake",
+    "mimic": "data_recipes.sources.mimic",
 }
 
 

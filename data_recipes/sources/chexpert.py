@@ -84,9 +84,15 @@ def read_images(data: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def write_labels(
-    data: Dataset, images: pl.DataFrame, labels: tuple[str, ...], uncertain: str, unmentioned: str
+    data: Dataset,
+    images: pl.DataFrame,
+    labels: tuple[str, ...],
+    uncertain: str,
+    unmentioned: str,
+    *,
+    presence: bool = True,
 ) -> None:
-    """Findings and presence entries from label columns of 1, 0, -1 and null."""
+    """Findings and, unless told otherwise, presence entries from label columns of 1, 0, -1 and null."""
     long = images.select("image_id", *labels).unpivot(index="image_id", variable_name="label")
     meant = {"ignore": None, "positive": 1.0, "negative": 0.0}[uncertain]
     value = pl.col("value")
@@ -109,6 +115,8 @@ def write_labels(
     drops["neither a finding nor 'no finding'"] = empty & ~stated
     clear = data.funnel.keep("lists of findings", "images", said, drops)
     data.writer.labels(clear.with_columns(pl.col("labels").fill_null([])))
+    if not presence:
+        return
     silent = value.is_null() & (pl.col("label") != NO_FINDING) if unmentioned == "ignore" else pl.lit(False)
     unknown = long.filter(silent).select("image_id", "label")
     if uncertain == "ignore":

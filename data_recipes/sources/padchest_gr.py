@@ -94,7 +94,7 @@ def _read(data: Dataset, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]:
     path = data.path("reports")
     studies: list[tuple[Any, ...]] = []
     findings: list[dict[str, Any]] = []
-    for row, item in enumerate(scan.json_list(path), start=1):
+    for row, item in enumerate(scan.items(path), start=1):
         study = item if isinstance(item, dict) else {}
         image, told = _text(study.get("ImageID")), study.get("findings")
         why = "study is no object with an ImageID and a list of findings" if not image else None

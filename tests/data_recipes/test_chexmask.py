@@ -12,6 +12,7 @@ import pytest
 from data_recipes import stream
 from data_recipes.harvest import Harvest
 from tests.data_recipes import (
+    mimic,
     test_source_chexpert,
     test_source_nih,
     test_source_padchest,
@@ -104,6 +105,18 @@ def test_each_dataset_has_its_own_file_and_name_for_the_column_of_ids(
     found = harvest(source, root)
     assert ratios(found) == {image: measured(chest())}
     assert dropped(found, "masks of images kept") == {"its image is not used": 1}
+
+
+def test_mimic_takes_what_cxr_cardiomegaly_does_not_measure(tmp_path):
+    """Of the images of `mimic.core`, a1 has ratios of its own, f1 has none, and a2 is lateral."""
+    masks = "dicom_id," + HEAD + row("a1") + row("f1") + row("a2")
+    tables = {**mimic.core(), "OriginalResolution/MIMIC-CXR-JPG.csv": masks}
+    found = harvest("mimic", write(tmp_path, tables))
+    assert ratios(found)["f1"] == measured(chest())
+    assert ratios(found)["a1"] == ("CTR 0.50",)
+    alone = {name: text for name, text in tables.items() if "CTRs" not in name}
+    only = harvest("mimic", write(tmp_path / "alone", alone))
+    assert set(ratios(only)) == {"a1", "f1"}
 
 
 def test_masks_of_low_quality_are_left_out_and_the_limit_is_a_policy(tmp_path):
