@@ -146,7 +146,9 @@ def _rec_and_reg(images: pd.DataFrame, root: Path) -> pd.DataFrame:
     clear = boxes[
         [not any(_alike(row, other) for other in same.itertuples()) for row, same in _with_image(boxes)]
     ]
-    reg = _entries(clear, "reg", "What is in {box}?", clear.label_text).assign(boxes=[[b] for b in clear.box])
+    reg = _entries(clear, "reg", "What is in {box}?", clear.label_text).assign(
+        boxes=clear.box.apply(lambda box: [box])
+    )
     return pd.concat([found, reg])
 
 
