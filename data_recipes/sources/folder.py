@@ -22,6 +22,7 @@ from data_recipes.errors import UserError, unknown
 from data_recipes.files import Needed
 from data_recipes.funnel import Funnel
 from data_recipes.harvest import ENTRY_COLUMNS, IMAGE_COLUMNS, FileOptions, Harvest
+from data_recipes.licence import Licence
 from data_recipes.pixels import inside
 from data_recipes.records import SPLITS, Entry, Image
 from data_recipes.reject import Rejection, entry_from_row, positive, text
@@ -30,7 +31,7 @@ from data_recipes.tables import read_rows
 NAME = "folder"
 VERSION = "1"
 OPTIONS = FileOptions
-LICENCE = "that of the files"
+LICENCE = Licence("that of the files", access="own", share="as the terms of the files say")
 FILES = (
     Needed("entries", ("entries.jsonl", "entries.parquet"), "entries of all tasks"),
     Needed("images", ("images.jsonl", "images.parquet"), "patients, splits, views and sizes", required=False),

@@ -23,12 +23,26 @@ from data_recipes.dataset import Dataset, DatasetOptions, fingerprint_of
 from data_recipes.errors import UserError
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.sections import ReportOptions, chosen, cleaned
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "openi"
 VERSION = "1"
-LICENCE = "CC BY-NC-ND 4.0 (open, no account)"
+LICENCE = Licence(
+    "CC BY-NC-ND 4.0",
+    access="open",
+    share="unchanged and not for profit, with the citation; not as adapted here",
+    hub="cc-by-nc-nd-4.0",
+    page="openi.nlm.nih.gov",
+    cite=Cite(
+        "demnerfushman2016openi",
+        "Demner-Fushman, Dina and Kohli, Marc D. and Rosenman, Marc B. and others",
+        "Preparing a collection of radiology examinations for distribution and retrieval",
+        "Journal of the American Medical Informatics Association 23(2)",
+        2016,
+    ),
+)
 FILES = (
     Needed("reports", ("NLMCXR_reports.tgz",), "reports and MeSH terms: report, findings, vqa"),
     Needed("views", ("nlmcxr_dicom_metadata.csv",), "views and sizes of images", required=False),

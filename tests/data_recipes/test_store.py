@@ -236,7 +236,7 @@ def test_the_card_has_a_head_for_machines(folder):
     text = (folder / "README.md").read_text()
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["pretty_name"] == "m"
-    assert head["configs"][0]["data_files"] == "entries.parquet"
+    assert head["configs"][0]["data_files"] == [{"split": "mixture", "path": "entries.parquet"}]
     assert "| train | 2 | 1 | 4 |" in text
     assert "2.00 tasks and 2.00 entries" in text
 
