@@ -180,10 +180,10 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "key": key,
         "license": _hub_licence(recipe),
         "recipe": _without_folders(written),
-        "sources": {name: source(name).VERSION for name in _source_names(recipe)},
-        "licences": {name: licence_of(name).as_json() for name in _source_names(recipe)},
+        "sources": {name: source(name).VERSION for name in source_names(recipe)},
+        "licences": {name: licence_of(name).as_json() for name in source_names(recipe)},
         "languages": sorted(
-            {code for name in _source_names(recipe) for code in getattr(source(name), "LANGUAGES", ("en",))}
+            {code for name in source_names(recipe) for code in getattr(source(name), "LANGUAGES", ("en",))}
         ),
         "mixture_hash": content_hash(images, entries, assembled.digests),
         "counts": counts(images, entries),
@@ -191,7 +191,7 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "rejected": len(assembled.rejected),
         "match": None,
         "notes": [
-            *(note for name in _source_names(recipe) for note in getattr(source(name), "NOTES", ())),
+            *(note for name in source_names(recipe) for note in getattr(source(name), "NOTES", ())),
             *assembled.notes,
             *(f"LEAKAGE: {len(leaks)} images have the pixels of one in another split." for _ in leaks[:1]),
         ],
@@ -202,7 +202,8 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
     return Mixture(tuple(images), tuple(entries), meta)
 
 
-def _source_names(recipe: Recipe) -> list[str]:
+def source_names(recipe: Recipe) -> list[str]:
+    """Names of the sources that a recipe reads."""
     if isinstance(recipe, Decentralised):
         return sorted({given.source for given in recipe.sources.values()})
     return [recipe.source]
@@ -210,7 +211,7 @@ def _source_names(recipe: Recipe) -> list[str]:
 
 def _hub_licence(recipe: Recipe) -> str:
     """What the recipe says, else the licence that all of its sources share, else "other"."""
-    shared = {licence_of(name).hub for name in _source_names(recipe)}
+    shared = {licence_of(name).hub for name in source_names(recipe)}
     return shared.pop() if recipe.license == "other" and len(shared) == 1 else recipe.license
 
 

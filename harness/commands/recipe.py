@@ -15,11 +15,12 @@ from rich.table import Table
 
 from data_recipes.errors import UserError
 from data_recipes.funnel import table as funnel_rows
+from data_recipes.licence import licence
 from data_recipes.recipe import build as build_recipe
-from data_recipes.recipe import load_recipe, mixture_folder, recipe_names
+from data_recipes.recipe import load_recipe, mixture_folder, recipe_names, source_names
 from data_recipes.recipe_file import Decentralised, Recipe
 from data_recipes.records import SPLITS
-from data_recipes.sources import reads_files
+from data_recipes.sources import licence_of, reads_files
 from data_recipes.tasks import TASKS
 
 app = typer.Typer(
@@ -38,10 +39,12 @@ Changes = Annotated[
 
 @app.command("list")
 def list_recipes() -> None:
-    """List the recipes that come with the project."""
+    """List the recipes that come with the project, and the licences of their sources."""
     for name in recipe_names():
         recipe = load_recipe(name)
         typer.echo(f"{name}\n    {' '.join(recipe.description.split())}")
+        for source in source_names(recipe):
+            typer.echo(f"    licence of {source}: {licence_of(source)}")
 
 
 @app.command()
@@ -122,6 +125,9 @@ def stats(
     )
     if found["without_pixels"]:
         typer.echo(f"images without pixels: {found['without_pixels']} (not for training)")
+    for name, said in found["licences"].items():
+        terms = licence(said)
+        typer.echo(f"licence of {name}: {terms}; may be passed on: {terms.share}")
     typer.echo(f"rows rejected: {found['rejected']}; content hash {found['mixture_hash']}")
 
 
