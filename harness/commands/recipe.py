@@ -158,6 +158,39 @@ def check(spec: Spec, changes: Changes = None) -> None:
     raise typer.Exit(1)
 
 
+@app.command()
+def gallery(
+    spec: Annotated[
+        str, typer.Argument(help="Recipe name, recipe file, folder of a mixture or with entries.jsonl.")
+    ],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("gallery.html"),
+    images: Annotated[int, typer.Option(help="How many images, at most.")] = 48,
+    task: Annotated[str | None, typer.Option(help="Only images with entries of this task.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only images of this split.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed shows other images.")] = 0,
+    megabytes: Annotated[
+        float, typer.Option(help="Size that the pictures keep to; they are made smaller to fit.")
+    ] = 8.0,
+    changes: Changes = None,
+) -> None:
+    """Write a page of images with all their entries and boxes, to look through before training.
+
+    One file that needs no network. Filter by task, split, source and text; point at an entry to see its
+    boxes.
+
+    \b
+    imax recipe gallery imax --out gallery.html
+    imax recipe gallery my_rows/ --task rec --images 24
+    """
+    from data_recipes.gallery import write_gallery
+
+    folder = mixture_folder(spec, parse_changes(changes))
+    shown = write_gallery(folder, out, images=images, task=task, split=split, seed=seed, megabytes=megabytes)
+    side = f"pictures of up to {shown['longest_side']} pixels" if shown["longest_side"] else "no pixels"
+    typer.echo(f"{shown['images']} images, {shown['entries']} entries, {side}", err=True)
+    typer.echo(out)
+
+
 def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:
     """KEY=VALUE texts as a mapping; values are read as YAML, so that 64 is a number.
 

@@ -30,7 +30,7 @@ from data_recipes.sources.phantom.skeleton import bones
 NAME = "phantom"
 VERSION = "1"
 LICENCE = Licence(
-    "Apache-2.0: made by this project, no patient",
+    "Apache-2.0; synthetic, of no patient",
     access="open",
     share="all of it",
     hub="apache-2.0",
