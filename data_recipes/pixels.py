@@ -58,8 +58,8 @@ def fault(path: Path) -> str:
 
 
 def decode(path: Path) -> PIL.Image.Image:
-    """The whole image, decoded, in mode "L"; 16-bit grey values are scaled to 8 bits rather than clipped, and
-    DICOM files are shown as `dicom.read_dicom` says.
+    """The whole image, decoded, in mode "L"; deeper grey values are scaled to 8 bits rather than clipped, what
+    is transparent is black, and DICOM files are shown as `dicom.read_dicom` says.
 
     Raises:
         ValueError: the file is missing, truncated, no image, or too large for a radiograph.
@@ -71,9 +71,18 @@ def decode(path: Path) -> PIL.Image.Image:
         image.load()
         if image.mode.startswith(("I", "F")):
             grey = np.asarray(image, dtype=np.float64)
-            scale = 255 / 65535 if grey.max(initial=0) > 255 else 1.0
-            return PIL.Image.fromarray(np.clip(grey * scale, 0, 255).astype(np.uint8))
+            return PIL.Image.fromarray(np.clip(grey * 255 / _white(grey), 0, 255).astype(np.uint8))
+        if "A" in image.mode or "transparency" in image.info:
+            black = PIL.Image.new("RGBA", image.size, "black")
+            return PIL.Image.alpha_composite(black, image.convert("RGBA")).convert("L")
         return image.convert("L")
+
+
+def _white(grey: np.ndarray) -> int:
+    """The value that stands for white: the largest of the smallest even number of bits, from 8 to 16, that
+    holds all values. A detector gives 10, 12 or 14 bits, and files keep them in 16."""
+    largest = grey.max(initial=0)
+    return next((2**bits - 1 for bits in range(8, 16, 2) if largest < 2**bits), 2**16 - 1)
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -105,6 +114,8 @@ def _check_size(path: Path, width: int, height: int) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[PIL.Image.Image]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("no regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limits here are ours
             with PIL.Image.open(path) as image:

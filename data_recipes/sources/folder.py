@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from data_recipes.errors import UserError, unknown
-from data_recipes.files import Needed
+from data_recipes.files import Needed, unlinked
 from data_recipes.funnel import Funnel
 from data_recipes.harvest import ENTRY_COLUMNS, IMAGE_COLUMNS, FileOptions, Harvest
 from data_recipes.licence import Licence
@@ -182,4 +182,8 @@ def _named(table: Path) -> list[str]:
 
 
 def _table(root: Path, name: str) -> Path | None:
-    return next((path for path in (root / f"{name}.jsonl", root / f"{name}.parquet") if path.is_file()), None)
+    """The table of that name. Raises UserError when it is a link that leaves the folder."""
+    for path in (root / f"{name}.jsonl", root / f"{name}.parquet"):
+        if path.is_file():
+            return unlinked(path, root)
+    return None

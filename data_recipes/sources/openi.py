@@ -79,6 +79,7 @@ _PLACES = {
     "lingula",
     "hilum",
 }
+_LARGEST = 2**22  # bytes of a report
 _NO_LABEL = ("no indexing", "technical quality of image unsatisfactory")
 
 
@@ -143,13 +144,16 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             for member in archive:
                 file = archive.extractfile(member) if member.name.endswith(".xml") else None
                 if file is not None:
-                    yield member.name, file.read()
+                    # One byte more than a report may have: the rest is not unpacked into memory.
+                    yield member.name, file.read(_LARGEST + 1)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is truncated or no archive ({error}): get it again") from None
 
 
 def _report(content: bytes) -> dict[str, Any]:
     """One report. Raises ValueError or ParseError when it is none."""
+    if len(content) > _LARGEST:
+        raise ValueError("it is larger than any report")
     if b"<!ENTITY" in content or b"<!DOCTYPE" in content:
         raise ValueError("it declares entities")
     root = ElementTree.parse(io.BytesIO(content)).getroot()

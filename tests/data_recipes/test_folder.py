@@ -84,7 +84,7 @@ BAD = {
     "a box leaves the image": {**BOX, "boxes": [[0, 0, 10**400, 1]]},
     "target holds half a character": {"target": "\ud800"},
     "cannot be followed": {"image": "images/circle.png"},
-    "is not a file name": {"image": "a\0b"},
+    "image holds a NUL byte": {"image": "a\0b"},
     "File name too long": {"image": "x" * 5000},
     "target is empty": {"target": ""},
     "prompt is empty": {"prompt": "\n"},
