@@ -1,9 +1,10 @@
-"""Image files of every kind that people have: each comes out as the picture that it shows, or is refused with a
-reason. The oracles are formulas of the DICOM standard and pictures that were never packed."""
+"""Image files of every kind that people have: each comes out as the picture that it shows, or is refused
+with a reason. The oracles are formulas of the DICOM standard and pictures that were never packed."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_the_first_of_several_windows_is_taken(tmp_path):
 def test_a_table_of_values_of_interest_goes_before_a_window(tmp_path):
     item = pydicom.Dataset()
     item.LUTDescriptor = [4, 0, 16]
-    item.LUTData = [0, 10_000, 20_000, 40_000]
+    item.add_new("LUTData", "OW", np.array([0, 10_000, 20_000, 40_000], "<u2").tobytes())
     tags = {"VOILUTSequence": [item], "WindowCenter": 1, "WindowWidth": 2}
     path = make(tmp_path / "a.dcm", np.array([[0, 1], [2, 3], [3, 9]]), **tags)
     assert grey(path).tolist() == [[0, 64], [128, 255], [255, 255]]  # beyond the table: its last value
@@ -111,7 +112,7 @@ REFUSED = {
     "emri_small_jpeg_ls_lossless.dcm": "10 frames are no single image",
     "emri_small.dcm": "10 frames are no single image",
     "SC_rgb.dcm": "RGB is no grey image",
-    "OT-PAL-8-face.dcm": "PALETTE COLOR is no grey image",
+    "color-pl.dcm": "PALETTE COLOR is no grey image",
     "color3d_jpeg_baseline.dcm": "120 frames are no single image",
     "emri_small_jpeg_2k_lossless_too_short.dcm": "frames are no single image",
 }
@@ -147,9 +148,8 @@ def test_a_png_of_any_depth_is_neither_clipped_nor_dark(tmp_path, bits):
 
 
 def test_what_is_transparent_is_black_whatever_colour_it_hides(tmp_path):
-    pixels = np.array(
-        [[[255, 255, 255, 0], [255, 255, 255, 255], [0, 255, 0, 255], [200, 200, 200, 127]]], np.uint8
-    )
+    colours = [[255, 255, 255, 0], [255, 255, 255, 255], [0, 255, 0, 255], [200, 200, 200, 127]]
+    pixels = np.array([colours], np.uint8)
     PIL.Image.fromarray(pixels, "RGBA").save(tmp_path / "rgba.png")
     # luma of ITU-R 601: 0.587 of green
     assert grey(tmp_path / "rgba.png")[0].tolist() == [0, 255, round(0.587 * 255), pytest.approx(100, abs=1)]
@@ -174,13 +174,11 @@ def test_a_tiny_file_that_claims_a_huge_image_is_refused_by_its_head(tmp_path):
     bomb = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(bomb)
     for read in (decode, size):
-        with pytest.raises(ValueError, match="1000000 x 1000000 pixels are more than any radiograph has"):
+        with pytest.raises(ValueError, match="1000000000000 pixels"):
             read(tmp_path / "a.png")
 
 
 def test_a_pipe_or_a_folder_is_no_image_and_is_not_waited_for(tmp_path):
-    import os
-
     os.mkfifo(tmp_path / "a.png")
     (tmp_path / "b.png").mkdir()
     for name in ("a.png", "b.png"):
