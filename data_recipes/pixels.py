@@ -58,8 +58,8 @@ def fault(path: Path) -> str:
 
 
 def decode(path: Path) -> PIL.Image.Image:
-    """The whole image, decoded, in mode "L"; deeper grey values are scaled to 8 bits rather than clipped, what
-    is transparent is black, and DICOM files are shown as `dicom.read_dicom` says.
+    """The whole image, decoded, in mode "L"; deeper grey values are scaled to 8 bits rather than clipped,
+    what is transparent is black, and DICOM files are shown as `dicom.read_dicom` says.
 
     Raises:
         ValueError: the file is missing, truncated, no image, or too large for a radiograph.

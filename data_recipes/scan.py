@@ -60,8 +60,9 @@ def read_json(
 ) -> pl.DataFrame:
     """As `read`, of a JSON file that holds a list of objects; a value that is a list stands for its parts,
     joined by ", ". What is no object is rejected."""
+    content = _text(path)
     try:
-        items = json.loads(_text(path))
+        items = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise _broken(path, error) from None
     if not isinstance(items, list):

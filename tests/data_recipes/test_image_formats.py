@@ -112,7 +112,7 @@ REFUSED = {
     "emri_small_jpeg_ls_lossless.dcm": "10 frames are no single image",
     "emri_small.dcm": "10 frames are no single image",
     "SC_rgb.dcm": "RGB is no grey image",
-    "color-pl.dcm": "PALETTE COLOR is no grey image",
+    "color-pl.dcm": "RGB is no grey image",
     "color3d_jpeg_baseline.dcm": "120 frames are no single image",
     "emri_small_jpeg_2k_lossless_too_short.dcm": "frames are no single image",
 }
