@@ -27,7 +27,7 @@ def inside(root: Path, relative: str) -> Path:
     """The file that `relative` names under `root`, links resolved.
 
     Raises:
-        ValueError: the path is absolute, or leaves the folder by `..` or by a symbolic link.
+        ValueError: the path is absolute, has a `..`, or leaves the folder by a symbolic link.
     """
     if not relative or "\0" in relative:
         raise ValueError(f"{relative!r} is not a file name")
@@ -36,7 +36,8 @@ def inside(root: Path, relative: str) -> Path:
         path = (base / relative).resolve()
     except (OSError, RuntimeError):  # links in a circle, until Python 3.13
         raise ValueError(f"image {relative!r} cannot be followed") from None
-    if Path(relative).is_absolute() or not path.is_relative_to(base):
+    named = Path(relative)  # "../folder/a.png" comes back, but is another name for a file that has one
+    if named.is_absolute() or ".." in named.parts or not path.is_relative_to(base):
         raise ValueError(
             f"image {relative!r} lies outside the folder: name it relative to the folder, without '..'"
         )

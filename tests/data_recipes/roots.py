@@ -20,8 +20,8 @@ from tests.data_recipes.datasets import picture, write
 
 
 class Root(NamedTuple):
-    """How a source's root is written: its table of one row an image id, the id of image number n, and the file
-    of an id."""
+    """How a source's root is written: its table of one row an image id, the id of image number n, and the
+    file of an id."""
 
     table: str
     rows: Callable[[Sequence[str]], str | bytes]
