@@ -23,6 +23,10 @@ _LONGEST, _LARGEST = 32_768, 200_000_000  # pixels of a side and of an image; no
 _PNG_TRAILER = b"IEND\xaeB`\x82"
 
 
+class _UnfitError(ValueError):
+    """Clear without a look at the pixels, and worded for the user."""
+
+
 def inside(root: Path, relative: str) -> Path:
     """The file that `relative` names under `root`, links resolved.
 
@@ -109,19 +113,21 @@ def _dicom(path: Path, read: Callable[[], Result]) -> Result:
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if max(width, height) > _LONGEST or width * height > _LARGEST:
-        raise ValueError(f"{path.name}: {width} x {height} pixels are more than any radiograph has")
+        raise _UnfitError(f"image file {path.name}: {width} x {height} pixels, more than any radiograph has")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[PIL.Image.Image]:
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise ValueError("no regular file")
+            raise _UnfitError(f"image file {path.name} is no regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limits here are ours
             with PIL.Image.open(path) as image:
                 _check_size(path, *image.size)
                 yield image
+    except _UnfitError:
+        raise
     except FileNotFoundError:
         raise ValueError(f"image file {path.name} is missing") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:

@@ -74,7 +74,7 @@ def _at_once(path: Path, write: Callable[[Path], Any]) -> None:
 
 def _parsed(line: str) -> Any:
     if len(line) > _LONGEST_LINE:
-        return f"{line[:40]}... ({len(line)} characters)"
+        return f"{line[:20]}... ({len(line)} characters)"
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

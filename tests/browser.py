@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, no other code may start an event loop
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing (extra browser)")
     known = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
