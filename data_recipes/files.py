@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import math
 import os
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -22,6 +23,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".
 _PACKED = ("", ".gz", ".zip")
 _DEPTH = 3  # folders below the root in which tables are looked for; images may lie deeper
 _WIDEST = 1000  # folders beside each other; more are those of patients or studies, which hold no tables
+_HEAD = 4096  # bytes in which a header is looked for
 _HASHED = 64 * 2**20  # bytes; larger tables are known by size and time of change
 
 
@@ -61,8 +63,7 @@ class Files:
         """
         for name in (name + suffix for name in needed.names for suffix in _PACKED):
             for path in self._by_name.get(name, ()):
-                if not path.resolve().is_relative_to(self.root):
-                    raise UserError(f"{path} is a link out of {self.root}: put the file itself there")
+                unlinked(path, self.root)
                 if not needed.header or needed.header in _head(path):
                     return path
         return None
@@ -124,6 +125,17 @@ class Files:
         return total.hexdigest()
 
 
+def unlinked(path: Path, root: Path) -> Path:
+    """The path.
+
+    Raises:
+        UserError: it is a link that leaves the root.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{path} is a link out of {root}: put the file itself there")
+    return path
+
+
 def package_version() -> str:
     """Version of the package that carries annotation files, "" where it is not installed."""
     try:
@@ -168,7 +180,7 @@ def _walk(root: Path, depth: int = 64, widest: float = math.inf) -> Iterator[tup
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         inner.append(folder / entry.name)
-                    else:
+                    elif entry.is_file():  # a pipe or a device would be waited for
                         names.append(entry.name)
             below += inner if len(inner) <= widest else []
             yield folder, sorted(names)
@@ -180,9 +192,12 @@ def _walk(root: Path, depth: int = 64, widest: float = math.inf) -> Iterator[tup
 def _head(path: Path) -> str:
     """The start of a file, as far as it can be read."""
     try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as member:
+                return member.read(_HEAD).decode(errors="replace")
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return file.read(4096).decode(errors="replace")
-    except (OSError, EOFError, zlib.error):
+            return file.read(_HEAD).decode(errors="replace")
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, IndexError, NotImplementedError, RuntimeError):
         return ""
 
 

@@ -22,7 +22,7 @@ from data_recipes.image_centric import Assembled
 from data_recipes.recipe_file import Decentralised, Recipe, load_recipe, recipe_names
 from data_recipes.records import BOX_SLOT, Mixture
 from data_recipes.reject import check_entry
-from data_recipes.sources import file_options, file_source, fingerprint, reads_files, source
+from data_recipes.sources import file_options, file_source, fingerprint, licence_of, reads_files, source
 from data_recipes.splits import crossing, same_pixels
 from data_recipes.stats import counts, density
 from data_recipes.store import (
@@ -178,12 +178,12 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "schema": SCHEMA,
         "name": recipe.name,
         "key": key,
-        "license": recipe.license,
+        "license": _hub_licence(recipe),
         "recipe": _without_folders(written),
-        "sources": {name: source(name).VERSION for name in _source_names(recipe)},
-        "licences": {name: file_source(name).LICENCE for name in _source_names(recipe) if reads_files(name)},
+        "sources": {name: source(name).VERSION for name in source_names(recipe)},
+        "licences": {name: licence_of(name).as_json() for name in source_names(recipe)},
         "languages": sorted(
-            {code for name in _source_names(recipe) for code in getattr(source(name), "LANGUAGES", ("en",))}
+            {code for name in source_names(recipe) for code in getattr(source(name), "LANGUAGES", ("en",))}
         ),
         "mixture_hash": content_hash(images, entries, assembled.digests),
         "counts": counts(images, entries),
@@ -191,7 +191,7 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "rejected": len(assembled.rejected),
         "match": None,
         "notes": [
-            *(note for name in _source_names(recipe) for note in getattr(source(name), "NOTES", ())),
+            *(note for name in source_names(recipe) for note in getattr(source(name), "NOTES", ())),
             *assembled.notes,
             *(f"LEAKAGE: {len(leaks)} images have the pixels of one in another split." for _ in leaks[:1]),
         ],
@@ -202,10 +202,17 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
     return Mixture(tuple(images), tuple(entries), meta)
 
 
-def _source_names(recipe: Recipe) -> list[str]:
+def source_names(recipe: Recipe) -> list[str]:
+    """Names of the sources that a recipe reads."""
     if isinstance(recipe, Decentralised):
         return sorted({given.source for given in recipe.sources.values()})
     return [recipe.source]
+
+
+def _hub_licence(recipe: Recipe) -> str:
+    """What the recipe says, else the licence that all of its sources share, else "other"."""
+    shared = {licence_of(name).hub for name in source_names(recipe)}
+    return shared.pop() if recipe.license == "other" and len(shared) == 1 else recipe.license
 
 
 def _without_folders(written: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from polars.exceptions import NoDataError, PolarsError
 
 from data_recipes.errors import UserError
 from data_recipes.funnel import Funnel
+from data_recipes.tables import decoded
 
 # Name in our frames -> the names it may have in the file.
 Columns = Mapping[str, str | tuple[str, ...]]
@@ -31,6 +32,7 @@ _LARGEST = 4 * 2**30  # bytes that a packed table may grow to
 _PIECE = 2**22  # characters of a JSON file that are decoded at a time
 _LONGEST_ITEM = 2**26  # characters of one item of a JSON list
 _BLANK = re.compile(r"[ \t\r\n]*")
+_HARMLESS, _GROWTH = 2**28, 200  # one of more bytes than that may be so many times as large as packed
 
 
 def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | None = None) -> pl.DataFrame:
@@ -52,6 +54,7 @@ def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | No
         rows = _selected(path, lazy, columns, optional or {})
         why = pl.col("row").replace_strict(faults, default=None, return_dtype=pl.String)
         rows = funnel.keep_unless(f"parse {path.name}", "rows", rows, why, reject=True)
+    rows = _without_nul(rows, path, funnel)
     blank = pl.all_horizontal(pl.col(name).is_null() for name in (*columns, *(optional or {})))
     return funnel.keep(f"read {path.name}", "rows", rows, {"blank": blank})
 
@@ -87,6 +90,7 @@ def read_json(
         return pl.DataFrame(schema={**dict.fromkeys((*every, "file"), pl.String), "row": pl.Int64})
     frame = pl.LazyFrame(values, schema=dict.fromkeys(values, pl.String))
     rows = _select(path, frame, choose(path, list(there), columns, optional or {})).collect()
+    rows = _without_nul(rows, path, funnel)
     nameless = pl.col("row").is_in(odd)
     return funnel.keep(f"read {path.name}", "rows", rows, {"is no object": nameless}, reject=True)
 
@@ -137,13 +141,23 @@ def content(path: Path) -> bytes:
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as packed:
-                return _limited(packed.read(_LARGEST + 1), path)
+                limit = _limit(path.stat().st_size)
+                return _limited(packed.read(limit + 1), limit, path)
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
-                return _limited(archive.read(_member(archive, path)), path)
+                return archive.read(_member(archive, path))
         return path.read_bytes()
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise broken(path, error) from None
+
+
+def _without_nul(rows: pl.DataFrame, path: Path, funnel: Funnel) -> pl.DataFrame:
+    """Rejects rows with NUL bytes: the marks of a damaged file, which no text of people's has."""
+    texts = [name for name, kind in rows.schema.items() if kind == pl.String]
+    nul = pl.any_horizontal(pl.col(name).str.contains("\0", literal=True).fill_null(False) for name in texts)
+    if not rows.select(nul.any()).item():
+        return rows
+    return funnel.keep(f"text of {path.name}", "rows", rows, {"holds a NUL byte": nul}, reject=True)
 
 
 def _as_text(value: Any, empty_list: str) -> str | None:
@@ -211,10 +225,19 @@ def _pieces(path: Path) -> Iterator[str]:
             yield piece
 
 
-def _limited(data: bytes, path: Path) -> bytes:
-    if len(data) > _LARGEST:
-        raise UserError(f"{path} grows beyond {_LARGEST >> 30} GiB: unpack it first")
+def _limit(packed: int) -> int:
+    """Bytes that so many packed ones may grow to: tables shrink to a tenth, bombs to a thousandth."""
+    return min(_LARGEST, max(_HARMLESS, packed * _GROWTH))
+
+
+def _limited(data: bytes, limit: int, path: Path) -> bytes:
+    if len(data) > limit:
+        raise _bomb(path, limit)
     return data
+
+
+def _bomb(path: Path, limit: int) -> UserError:
+    return UserError(f"{path} grows beyond {limit / 2**20:.0f} MiB, as no table does: unpack it first")
 
 
 def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
@@ -225,8 +248,9 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     found = named or members
     if len(found) != 1:
         raise UserError(f"{path} holds {len(members)} files, none or several of them named {wanted}")
-    if found[0].file_size > _LARGEST:
-        raise UserError(f"{path} grows beyond {_LARGEST >> 30} GiB: unpack it first")
+    limit = _limit(found[0].compress_size)
+    if found[0].file_size > limit:
+        raise _bomb(path, limit)
     return found[0]
 
 
@@ -257,7 +281,7 @@ def _row_by_row(path: Path) -> tuple[pl.LazyFrame, dict[int, str]]:
     columns: dict[str, list[str | None]] = {name: [] for name in names}
     for number, row in enumerate(records, start=1):
         if row is None:
-            faults[number] = "has a quote that is never closed"
+            faults[number] = "has a quote that is never closed, or a value of absurd length"
         elif len(row) > len(names):
             faults[number] = "has more fields than the header"
         for name, value in zip_longest(names, (row or [])[: len(names)]):
@@ -277,7 +301,10 @@ def _records(lines: Sequence[str]) -> Iterator[list[str] | None]:
             yield None
             place += 1
             continue
-        yield next(csv.reader(["\n".join(lines[place:end])]), [])
+        try:
+            yield next(csv.reader(["\n".join(lines[place:end])]), [])
+        except csv.Error:  # a field of more characters than the reader takes
+            yield None
         place = end
 
 
@@ -311,23 +338,6 @@ def choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns
 
 def _text(path: Path) -> str:
     return decoded(content(path))
-
-
-def decoded(data: bytes) -> str:
-    """Text in UTF-8; lines that are not are read as Windows-1252 (the usual second encoding in one file)."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return "".join(_line(line) for line in data.splitlines(keepends=True)).removeprefix("\ufeff")
-
-
-def _line(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("cp1252", errors="replace")
 
 
 def _is_utf8(path: Path) -> bool:

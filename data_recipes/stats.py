@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from data_recipes.licence import licence
 from data_recipes.records import BOX_SLOT, SPLITS, Entry, Image, Mixture
 from data_recipes.splits import crossing
 from data_recipes.tasks import TASKS
@@ -70,6 +71,9 @@ def statistics(mixture: Mixture) -> dict[str, Any]:
         "mixture_hash": mixture.meta.get("mixture_hash", ""),
         "rejected": mixture.meta.get("rejected", 0),
         "funnel": mixture.meta.get("funnel", []),
+        "licences": {
+            name: licence(said).as_json() for name, said in mixture.meta.get("licences", {}).items()
+        },
         "without_pixels": sum(not image.path for image in mixture.images),
         "leakage": mixture.meta.get("leakage", 0),
         "patients_in_two_splits": len(crossing(mixture.images)),

@@ -13,6 +13,7 @@ import numpy as np
 from data_recipes.errors import unknown
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest, parse_options
+from data_recipes.licence import Licence, licence
 from data_recipes.records import Entry, Image
 from data_recipes.reject import Rejection
 
@@ -32,8 +33,9 @@ class Source(Protocol):
     """A module that makes images. Units are cheap, picklable and independent (one patient each), so that the
     builder can read them in several processes; a unit's samples depend on nothing but the unit.
 
-    Optional names: NOTES (sentences for the card), WORTH_A_WORKER (units that take as long as starting a
-    process), `fingerprint(options)` (a digest of files the user named, so that the cache is not stale)."""
+    Optional names: LICENCE, NOTES (sentences for the card), WORTH_A_WORKER (units that take as long as
+    starting a process), `fingerprint(options)` (a digest of files the user named, so that the cache is not
+    stale)."""
 
     NAME: str
     VERSION: str  # raise it whenever the same unit would give other samples
@@ -58,7 +60,7 @@ class FileSource(Protocol):
     NAME: str
     VERSION: str  # raise it whenever the same files would give another harvest
     FILES: tuple[Needed, ...]  # what it looks for below the root
-    LICENCE: str  # of the dataset, and what access to it takes
+    LICENCE: Licence | str  # of the dataset, and what access to it takes
     OPTIONS: type[FileOptions]
 
     def harvest(self, options: Any, seed: int) -> Harvest:
@@ -115,6 +117,11 @@ def reads_files(name: str) -> bool:
 def file_source(name: str) -> FileSource:
     """The source of that name, which `reads_files`."""
     return cast(FileSource, source(name))
+
+
+def licence_of(name: str) -> Licence:
+    """The terms of the source of that name."""
+    return licence(getattr(source(name), "LICENCE", "not stated"))
 
 
 def file_options(name: str, options: Mapping[str, Any]) -> FileOptions:

@@ -15,11 +15,24 @@ from data_recipes import chexmask, scan
 from data_recipes.dataset import Dataset, fingerprint_of
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "chexpert"
 VERSION = "1"
-LICENCE = "Stanford University Dataset Research Use Agreement (registration)"
+LICENCE = Licence(
+    "Stanford University Dataset Research Use Agreement",
+    access="registration",
+    share="nothing may be passed on: neither images nor labels, nor entries made from them",
+    page="stanfordmlgroup.github.io/competitions/chexpert",
+    cite=Cite(
+        "irvin2019chexpert",
+        "Irvin, Jeremy and Rajpurkar, Pranav and Ko, Michael and others",
+        "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison",
+        "AAAI Conference on Artificial Intelligence 33",
+        2019,
+    ),
+)
 FILES = (
     Needed("train", ("train.csv", "chexpert_train.csv"), "labels: findings, vqa", header="Path"),
     Needed("valid", ("valid.csv",), "the official validation set, used as the test set", required=False),

@@ -16,11 +16,26 @@ from data_recipes import chexmask, scan
 from data_recipes.dataset import Dataset, fingerprint_of
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "nih"
 VERSION = "1"
-LICENCE = "no restriction on use; cite Wang et al. 2017 (open, no account)"
+LICENCE = Licence(
+    "no restriction on use; cite the authors and link to the publisher",
+    access="open",
+    share="images and labels may be passed on, with the citation",
+    page="nihcc.app.box.com/v/ChestXray-NIHCC",
+    cite=Cite(
+        "wang2017chestxray8",
+        "Wang, Xiaosong and Peng, Yifan and Lu, Le and Lu, Zhiyong and Bagheri, Mohammadhadi and "
+        "Summers, Ronald M.",
+        "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks on Weakly-Supervised Classification "
+        "and Localization of Common Thorax Diseases",
+        "CVPR",
+        2017,
+    ),
+)
 FILES = (
     Needed("labels", ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"), "labels: findings, vqa"),
     Needed("boxes", ("BBox_List_2017.csv",), "boxes: rec, reg", required=False),

@@ -24,13 +24,27 @@ from data_recipes.dataset import Dataset, DatasetOptions
 from data_recipes.errors import UserError
 from data_recipes.files import Files, Needed, locate
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.pixels import inside
 from data_recipes.sections import ReportOptions, chosen, cleaned
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "openi"
 VERSION = "1"
-LICENCE = "CC BY-NC-ND 4.0 (open, no account)"
+LICENCE = Licence(
+    "CC BY-NC-ND 4.0",
+    access="open",
+    share="unchanged and not for profit, with the citation; not as adapted here",
+    hub="cc-by-nc-nd-4.0",
+    page="openi.nlm.nih.gov",
+    cite=Cite(
+        "demnerfushman2016openi",
+        "Demner-Fushman, Dina and Kohli, Marc D. and Rosenman, Marc B. and others",
+        "Preparing a collection of radiology examinations for distribution and retrieval",
+        "Journal of the American Medical Informatics Association 23(2)",
+        2016,
+    ),
+)
 FILES = (
     # The archive, or the first file of the folder that it unpacks to.
     Needed("reports", ("NLMCXR_reports.tgz", "1.xml"), "reports and MeSH terms: report, findings, vqa"),
@@ -68,6 +82,7 @@ _PLACES = {
     "lingula",
     "hilum",
 }
+_LARGEST = 2**22  # bytes of a report
 _NO_LABEL = ("no indexing", "technical quality of image unsatisfactory")
 
 
@@ -152,13 +167,16 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             for member in archive:
                 file = archive.extractfile(member) if member.name.endswith(".xml") else None
                 if file is not None:
-                    yield member.name, file.read()
+                    # One byte more than a report may have: the rest is not unpacked into memory.
+                    yield member.name, file.read(_LARGEST + 1)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is truncated or no archive ({error}): get it again") from None
 
 
 def _report(content: bytes) -> dict[str, Any]:
     """One report. Raises ValueError or ParseError when it is none."""
+    if len(content) > _LARGEST:
+        raise ValueError("it is larger than any report")
     if b"<!ENTITY" in content or b"<!DOCTYPE" in content:
         raise ValueError("it declares entities")
     root = ElementTree.parse(io.BytesIO(content)).getroot()

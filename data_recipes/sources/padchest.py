@@ -14,12 +14,25 @@ from data_recipes import chexmask, scan
 from data_recipes.dataset import Dataset, fingerprint_of
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "padchest"
 VERSION = "1"
 LANGUAGES = ("en", "es")
-LICENCE = "PadChest Dataset Research Use Agreement (registration with BIMCV)"
+LICENCE = Licence(
+    "PadChest Dataset Research Use Agreement (BIMCV)",
+    access="registration",
+    share="nothing may be passed on: neither images nor reports, nor entries made from them",
+    page="bimcv.cipf.es/bimcv-projects/padchest",
+    cite=Cite(
+        "bustos2020padchest",
+        "Bustos, Aurelia and Pertusa, Antonio and Salinas, Jose-Maria and de la Iglesia-Vayá, Maria",
+        "PadChest: A large chest x-ray image dataset with multi-label annotated reports",
+        "Medical Image Analysis 66, 101797",
+        2020,
+    ),
+)
 FILES = (
     Needed(
         "labels",

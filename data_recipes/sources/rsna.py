@@ -17,10 +17,24 @@ from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of
 from data_recipes.errors import UserError
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 
 NAME = "rsna"
 VERSION = "1"
-LICENCE = "rules of the Kaggle competition; the images are NIH's"
+LICENCE = Licence(
+    "rules of the RSNA Pneumonia Detection Challenge; the images are NIH's",
+    access="rules",
+    share="the images as NIH allows; the boxes as the rules of the challenge say",
+    page="kaggle.com/c/rsna-pneumonia-detection-challenge",
+    cite=Cite(
+        "shih2019rsna",
+        "Shih, George and Wu, Carol C. and Halabi, Safwan S. and others",
+        "Augmenting the National Institutes of Health Chest Radiograph Dataset with Expert Annotations of "
+        "Possible Pneumonia",
+        "Radiology: Artificial Intelligence 1(1), e180041",
+        2019,
+    ),
+)
 FILES = (
     Needed("labels", ("stage_2_train_labels.csv", "kaggle_stage_2_train_labels.csv"), "boxes: rec, reg, vqa"),
     Needed("views", ("kaggle_stage_2_train_images_dicom_headers.csv",), "views (PA or AP)", required=False),

@@ -19,12 +19,23 @@ from data_recipes.facts import BOX
 from data_recipes.files import Needed
 from data_recipes.fusion import Drawn, Fusion, fuse
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "vindr"
 VERSION = "1"
-LICENCE = (
-    "PhysioNet credentialed licence 1.5.0 (VinDr-CXR), or the rules of the Kaggle competition (VinBigData)"
+LICENCE = Licence(
+    "PhysioNet Credentialed Health Data License 1.5.0 (VinDr-CXR), or competition rules (VinBigData)",
+    access="credentialed",
+    share="nothing may be passed on: neither images nor annotations, nor entries made from them",
+    page="physionet.org/content/vindr-cxr/1.0.0",
+    cite=Cite(
+        "nguyen2022vindrcxr",
+        "Nguyen, Ha Q. and Lam, Khanh and Le, Linh T. and others",
+        "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations",
+        "Scientific Data 9, 429",
+        2022,
+    ),
 )
 FILES = (
     Needed(

@@ -15,11 +15,12 @@ from rich.table import Table
 
 from data_recipes.errors import UserError
 from data_recipes.funnel import table as funnel_rows
+from data_recipes.licence import licence
 from data_recipes.recipe import build as build_recipe
-from data_recipes.recipe import load_recipe, mixture_folder, recipe_names
+from data_recipes.recipe import load_recipe, mixture_folder, recipe_names, source_names
 from data_recipes.recipe_file import Decentralised, Recipe
 from data_recipes.records import SPLITS
-from data_recipes.sources import reads_files
+from data_recipes.sources import licence_of, reads_files
 from data_recipes.tasks import TASKS
 
 app = typer.Typer(
@@ -38,10 +39,12 @@ Changes = Annotated[
 
 @app.command("list")
 def list_recipes() -> None:
-    """List the recipes that come with the project."""
+    """List the recipes that come with the project, and the licences of their sources."""
     for name in recipe_names():
         recipe = load_recipe(name)
         typer.echo(f"{name}\n    {' '.join(recipe.description.split())}")
+        for source in source_names(recipe):
+            typer.echo(f"    licence of {source}: {licence_of(source)}")
 
 
 @app.command()
@@ -122,6 +125,9 @@ def stats(
     )
     if found["without_pixels"]:
         typer.echo(f"images without pixels: {found['without_pixels']} (not for training)")
+    for name, said in found["licences"].items():
+        terms = licence(said)
+        typer.echo(f"licence of {name}: {terms}; may be passed on: {terms.share}")
     typer.echo(f"rows rejected: {found['rejected']}; content hash {found['mixture_hash']}")
 
 
@@ -150,6 +156,39 @@ def check(spec: Spec, changes: Changes = None) -> None:
         f"{folder}: {len(report.problems)} problems, {len(report.rejected)} rows rejected; {survive} are good"
     )
     raise typer.Exit(1)
+
+
+@app.command()
+def gallery(
+    spec: Annotated[
+        str, typer.Argument(help="Recipe name, recipe file, folder of a mixture or with entries.jsonl.")
+    ],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("gallery.html"),
+    images: Annotated[int, typer.Option(help="How many images, at most.")] = 48,
+    task: Annotated[str | None, typer.Option(help="Only images with entries of this task.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only images of this split.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed shows other images.")] = 0,
+    megabytes: Annotated[
+        float, typer.Option(help="Size that the pictures keep to; they are made smaller to fit.")
+    ] = 8.0,
+    changes: Changes = None,
+) -> None:
+    """Write a page of images with all their entries and boxes, to look through before training.
+
+    One file that needs no network. Filter by task, split, source and text; point at an entry to see its
+    boxes.
+
+    \b
+    imax recipe gallery imax --out gallery.html
+    imax recipe gallery my_rows/ --task rec --images 24
+    """
+    from data_recipes.gallery import write_gallery
+
+    folder = mixture_folder(spec, parse_changes(changes))
+    shown = write_gallery(folder, out, images=images, task=task, split=split, seed=seed, megabytes=megabytes)
+    side = f"pictures of up to {shown['longest_side']} pixels" if shown["longest_side"] else "no pixels"
+    typer.echo(f"{shown['images']} images, {shown['entries']} entries, {side}", err=True)
+    typer.echo(out)
 
 
 def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:

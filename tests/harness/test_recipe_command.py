@@ -51,6 +51,17 @@ def test_build_stats_check(tmp_path):
     assert (out / "rejected.jsonl").exists()
 
 
+def test_gallery_writes_one_page_and_stats_and_list_say_the_licences(tmp_path):
+    page = tmp_path / "g.html"
+    result = run("gallery", "imax", *SMALL, "--out", str(page), "--images", "4", "--split", "test")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(page)
+    assert "2 images, 8 entries, pictures of up to 768 pixels" in result.stderr
+    assert page.read_text().count("<article") == 2
+    assert "licence of phantom: Apache-2.0" in run("stats", "imax", *SMALL).stdout
+    assert "licence of nih: no restriction on use" in run("list").stdout
+
+
 def test_list_and_help_teach():
     assert run("list").stdout.startswith("dmax\n")
     assert "imax recipe build imax --set images.train=64" in run("build", "--help").stdout

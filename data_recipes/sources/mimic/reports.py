@@ -16,11 +16,11 @@ from pathlib import Path
 import polars as pl
 
 from data_recipes.errors import UserError
-from data_recipes.scan import decoded
 from data_recipes.sections import chosen, cleaned, split_sections
 from data_recipes.sources.mimic.cohort import Cohort
 from data_recipes.sources.mimic.options import Options
 from data_recipes.sources.mimic.tree import report_path, trees
+from data_recipes.tables import decoded
 
 _LARGEST = 2**20  # bytes of a report; the longest published one has a few thousand
 _SECTIONS = ("findings", "impression", "last paragraph")
