@@ -159,7 +159,9 @@ def _items(path: Path) -> Iterator[Any]:
     if (first := mark()) != "[":
         raise UserError(f"{path} holds no list of objects") if first else _broken(path, ValueError("empty"))
     place += 1
-    while mark() != "]":
+    going = mark() != "]"
+    while going:
+        mark()
         try:
             item, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
@@ -171,7 +173,7 @@ def _items(path: Path) -> Iterator[Any]:
             continue
         place = end
         yield item
-        if mark() == ",":
+        if going := mark() == ",":
             place += 1
         elif mark() != "]":
             raise _broken(path, ValueError("an item is followed by neither comma nor bracket"))
