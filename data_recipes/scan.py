@@ -194,7 +194,9 @@ def items(path: Path) -> Iterator[Any]:
     if (first := mark()) != "[":
         raise UserError(f"{path} holds no list of objects") if first else broken(path, ValueError("empty"))
     place += 1
-    while mark() != "]":
+    going = mark() != "]"
+    while going:
+        mark()
         try:
             item, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
@@ -206,7 +208,7 @@ def items(path: Path) -> Iterator[Any]:
             continue
         place = end
         yield item
-        if mark() == ",":
+        if going := mark() == ",":
             place += 1
         elif mark() != "]":
             raise broken(path, ValueError("an item is followed by neither comma nor bracket"))

@@ -57,4 +57,6 @@ def write_grades(cohort: Cohort, grades: Mapping[str, pl.DataFrame]) -> None:
         cohort.data.writer.grades(best)
         counts = dict(best.group_by("kind").len().rows())
         told = ", ".join(f"{counts.get(source, 0)} by {source}" for source in SOURCES)
-        cohort.data.notes.append(f"Grades of edema: {told}; those by consensus are the gold standard.")
+        cohort.data.notes.append(
+            f"Grades of edema on images of the base: {told}; those by consensus are the gold standard."
+        )
