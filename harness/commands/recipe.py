@@ -152,6 +152,60 @@ def check(spec: Spec, changes: Changes = None) -> None:
     raise typer.Exit(1)
 
 
+@app.command()
+def export(
+    spec: Spec,
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORMAT", help="hf, trl, llamafactory, ms-swift or llava.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where it goes; must be new or empty.")],
+    turns: Annotated[
+        str, typer.Option(help="A conversation each entry, or each image: its entries as turns.")
+    ] = "entry",
+    notation: Annotated[
+        str,
+        typer.Option(
+            help="How boxes are written: canonical (fractions), thousandths, pixels, a family such as "
+            "qwen2_5_vl, a model, or native (ms-swift: its own objects)."
+        ),
+    ] = "canonical",
+    images: Annotated[str, typer.Option(help="Image files: copy, or link (hard links).")] = "copy",
+    changes: Changes = None,
+) -> None:
+    """Write a mixture for another training tool, to be loaded there unchanged.
+
+    \b
+    imax recipe export imax --to trl --out exports/imax-trl
+    imax recipe export my_mixture/ --to llamafactory --notation qwen2_5_vl --out exports/mine
+    """
+    from data_recipes.export import export as export_mixture
+
+    writer = None
+    if notation not in ("canonical", "native"):
+        from harness import be_quiet
+        from model_adapters.notations import notation as find
+
+        be_quiet()
+        writer = find(notation).write
+    done = export_mixture(
+        to,
+        spec,
+        out,
+        turns=turns,
+        notation=notation,
+        writer=writer,
+        images=images,
+        overrides=parse_changes(changes),
+    )
+    for split, counts in done.facts["splits"].items():
+        typer.echo(
+            f"{split}: {counts['conversations']} conversations, {counts['entries']} entries, "
+            f"{counts['images']} images",
+            err=True,
+        )
+    typer.echo(out)
+
+
 def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:
     """KEY=VALUE texts as a mapping; values are read as YAML, so that 64 is a number.
 
