@@ -213,7 +213,9 @@ def with_patients(data: Dataset, rows: pl.DataFrame, options: OwnOptions) -> pl.
 
 
 def same_patient(data: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows that agree with the first row of their image about its patient; the others are rejected."""
+    """Rows that say a patient, the one of the first row of their image; the others are rejected."""
+    nobody = {"patient id is missing": pl.col("patient_id").is_null()}
+    rows = data.funnel.keep("a patient a row", "rows", rows, nobody, reject=True)
     first = pl.col("patient_id").first().over("image_id")
     other = {"its image belongs to another patient in an earlier row": pl.col("patient_id") != first}
     return data.funnel.keep("one patient an image", "rows", rows, other, reject=True)
