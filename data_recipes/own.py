@@ -94,6 +94,7 @@ class ImageNames:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._first_name: dict[str, str] = {}
+        self._taken: set[str] = set()
 
     @cached_property
     def _there(self) -> set[str]:
@@ -141,11 +142,16 @@ class ImageNames:
             return found[0]
         parts = path.split("/")
         tails = ("/".join(parts[n:]) for n in range(1, len(parts)))
-        return next((tail for tail in tails if tail in self._there), path)
+        absent = near if not near.startswith("../") else here
+        return next((tail for tail in tails if tail in self._there), absent)
 
     def first(self, path: str, name: str) -> str:
-        """The name under which this file came first: two names of one file are one image."""
-        return self._first_name.setdefault(path, name)
+        """The name under which this file came first: two names of one file are one image. Where another file
+        had that name before, its path."""
+        if path not in self._first_name:
+            self._first_name[path] = path if name in self._taken else name
+            self._taken.add(name)
+        return self._first_name[path]
 
     def sizes(self, images: Mapping[str, str]) -> pl.DataFrame:
         """file_width, file_height by image_id, from the heads of those files that are there."""

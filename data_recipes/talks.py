@@ -173,8 +173,8 @@ class Talks:
         given = self._of(row, "images")
         pictures = found.shown if given is None else given if isinstance(given, list) else [given]
         if len(pictures) != 1 or found.marks > 1:
-            number_of = max(len(pictures), found.marks)
-            raise ValueError(f"shows {number_of} images: one is supported" if number_of else "shows no image")
+            several = f"shows {max(len(pictures), found.marks)} images: one is supported"
+            raise ValueError(several if pictures else "shows no image")
         picture = pictures[0]
         content = picture.get("bytes") if isinstance(picture, Mapping) else picture
         if isinstance(content, bytes):

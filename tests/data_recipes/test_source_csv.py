@@ -69,7 +69,10 @@ def test_columns_that_the_user_names_win_over_guesses(tmp_path):
     ("options", "message"),
     [
         ({"columns": {"imag": "Image"}}, "unknown meaning of a column 'imag': did you mean 'image'"),
-        ({"columns": {"image": "Imag"}}, "unknown column of table.csv for image 'Imag': did you mean 'Image'"),
+        (
+            {"columns": {"image": "Imag"}},
+            "unknown column of table.csv for image 'Imag': did you mean 'Image'",
+        ),
         ({"findings": ["Label"]}, "in findings 'Label': did you mean 'Labels'"),
         ({"columns": {"x": "Split"}}, "boxes need all of x1, y1, x2, y2, or all of x, y, w, h"),
         ({"table": "tabel.csv"}, "unknown table 'tabel.csv': did you mean 'table.csv'"),
@@ -290,4 +293,6 @@ LABEL = st.from_regex(r"[a-z][a-z ]{0,8}[a-z]", fullmatch=True)
 def test_lists_of_labels_are_read_back_however_they_are_written(labels, form):
     text = {"list": str(labels), "bare": f"[{', '.join(labels)}]"}.get(form, form.join(labels))
     (found,) = parted(pl.Series([text], dtype=pl.String), None)
-    assert list(found) == [label for label in labels if label not in ("nan", "none", "null") or form == "list"]
+    assert list(found) == [
+        label for label in labels if label not in ("nan", "none", "null") or form == "list"
+    ]
