@@ -17,6 +17,7 @@ from data_recipes.coco_json import CocoRows, as_text, is_coco
 from data_recipes.dataset import Dataset, most_held_out
 from data_recipes.errors import UserError, unknown
 from data_recipes.facts import BOX
+from data_recipes.files import Files
 from data_recipes.harvest import FileOptions, Harvest
 from data_recipes.own import (
     LICENCE,
@@ -38,6 +39,7 @@ __all__ = ["FILES", "LICENCE", "NAME", "OPTIONS", "VERSION", "fingerprint", "har
 NAME = "coco"
 VERSION = "1"
 FILES = ()  # of any name
+_SUFFIXES = (".json", ".json.gz", ".json.zip")
 _PATIENT = ("patient_id", "patientId", "patient", "subject_id", "PatientID")
 _VIEW = ("view", "view_position", "ViewPosition")
 _SKEW = 0.02  # how far the shape of an image may lie from the one the file gives, as a fraction
@@ -69,6 +71,11 @@ def fingerprint(options: FileOptions) -> str:
     return data.files.fingerprint_of([path for path, _ in found], images=options.placing != "skip")
 
 
+def recognises(files: Files) -> bool:
+    """Whether the folder looks like one of this source."""
+    return any(is_coco(path) for path in files.of_kind(_SUFFIXES))
+
+
 def harvest(options: Options, seed: int) -> Harvest:
     data = open_folder(NAME, options, seed)
     read = CocoRows()
@@ -97,7 +104,7 @@ def harvest(options: Options, seed: int) -> Harvest:
 
 def _files(data: Dataset, options: Options) -> list[tuple[Path, str]]:
     """The JSON files to read, with their splits. Raises UserError when there are none."""
-    there = data.files.of_kind((".json", ".json.gz", ".json.zip"))
+    there = data.files.of_kind(_SUFFIXES)
     if options.files:
         names = {path.relative_to(data.files.root).as_posix(): path for path in there}
         for name in options.files.values():

@@ -18,6 +18,7 @@ import polars as pl
 from data_recipes import packed, scan
 from data_recipes.dataset import Dataset, most_held_out
 from data_recipes.errors import UserError, unknown
+from data_recipes.files import Files
 from data_recipes.harvest import FileOptions, Harvest
 from data_recipes.own import LICENCE, listed, open_folder, same_patient, with_patients
 from data_recipes.tables import read_rows
@@ -36,6 +37,11 @@ def fingerprint(options: FileOptions) -> str:
     assert isinstance(options, TalkOptions)
     data = open_folder(NAME, options, 0)
     return data.files.fingerprint_of(_tables(data, options), images=options.placing != "skip")
+
+
+def recognises(files: Files) -> bool:
+    """Whether the folder looks like one of this source."""
+    return any(set(COLUMNS["messages"]) & set(_columns(path)) for path in files.of_kind(_SUFFIXES))
 
 
 def harvest(options: TalkOptions, seed: int) -> Harvest:

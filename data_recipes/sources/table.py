@@ -18,6 +18,7 @@ from data_recipes.columns import NO_FINDINGS, mapped, plain
 from data_recipes.dataset import Dataset, most_held_out
 from data_recipes.errors import UserError, unknown
 from data_recipes.facts import BOX
+from data_recipes.files import Files
 from data_recipes.harvest import FileOptions, Harvest
 from data_recipes.label_lists import parted
 from data_recipes.own import (
@@ -75,6 +76,11 @@ def fingerprint(options: FileOptions) -> str:
     assert isinstance(options, Options)
     data = open_folder(NAME, options, 0)
     return data.files.fingerprint_of([_table(data, options)], images=options.placing != "skip")
+
+
+def recognises(files: Files) -> bool:
+    """Whether the folder looks like one of this source."""
+    return bool(files.of_kind(_SUFFIXES))
 
 
 def harvest(options: Options, seed: int) -> Harvest:

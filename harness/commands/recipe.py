@@ -46,7 +46,7 @@ def list_recipes() -> None:
 
 @app.command()
 def build(
-    spec: Annotated[str, typer.Argument(help="Recipe name, recipe file, or folder with entries.jsonl.")],
+    spec: Annotated[str, typer.Argument(help="Recipe name, recipe file, or a folder of your own.")],
     out: Annotated[
         Path | None, typer.Option(help="Where to put it; by default in the cache ($IMAX_HOME).")
     ] = None,
@@ -62,7 +62,7 @@ def build(
     imax recipe build imax
     imax recipe build imax --set images.train=64 --set images.test=16 --out small
     imax recipe build dmax --set match.by=images
-    imax recipe build my_rows/          (entries.jsonl and images of your own)
+    imax recipe build my_rows/          (images, and entries.jsonl, a CSV, COCO or messages)
     """
     overrides = parse_changes(changes)
     recipe = load_recipe(spec, overrides)
