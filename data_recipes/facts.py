@@ -41,7 +41,12 @@ class Writer:
             return pl.DataFrame(schema=ENTRY_COLUMNS)
         number = pl.int_range(pl.len()).over("image_id", "task")
         entry_id = pl.concat_str("image_id", pl.lit("/"), "task", pl.lit("/"), number)
-        return pl.concat(self._parts).with_columns(entry_id=entry_id).select(*ENTRY_COLUMNS)
+        parts = [part.select(sorted(part.columns)) for part in self._parts]
+        return pl.concat(parts).with_columns(entry_id=entry_id).select(*ENTRY_COLUMNS)
+
+    def ready(self, entries: pl.DataFrame) -> None:
+        """Entries in the words of their source; ENTRY_COLUMNS without entry_id."""
+        self._parts.append(entries.select(name for name in ENTRY_COLUMNS if name != "entry_id"))
 
     def labels(self, facts: pl.DataFrame, among: Sequence[str] = ()) -> None:
         """A findings entry a row. `labels`: the list of all that is present; empty for no finding.

@@ -82,6 +82,19 @@ class Files:
             f"{needed.adds}: `imax doctor --data {self.root}` lists what is there"
         )
 
+    def of_kind(self, suffixes: tuple[str, ...]) -> list[Path]:
+        """Files near the root whose names end so, by path.
+
+        Raises:
+            UserError: one is a link that leaves the folder.
+        """
+        every = sorted(path for paths in self._by_name.values() for path in paths)
+        found = [path for path in every if path.name.lower().endswith(suffixes)]
+        for path in found:
+            if not path.resolve().is_relative_to(self.root):
+                raise UserError(f"{path} is a link out of {self.root}: put the file itself there")
+        return found
+
     @cached_property
     def image_files(self) -> list[str]:
         """Paths of all image files relative to the root, at any depth."""
@@ -114,12 +127,14 @@ class Files:
         """Changes with the content of the tables and of `others`, paths below the root, and, with `images`,
         when an image file comes or goes (not when one is overwritten in place: looking at each of several
         100,000 files would take minutes)."""
+        found = [path for item in needed if (path := self.find(item))]
+        return self.fingerprint_of([*found, *(self.root / name for name in others)], images=images)
+
+    def fingerprint_of(self, tables: Iterable[Path], *, images: bool) -> str:
+        """As `fingerprint`, of tables by their paths."""
         total = hashlib.sha256()
-        for name in others:
-            total.update(f"{name} {_state(self.root / name)}\n".encode())
-        for item in needed:
-            if path := self.find(item):
-                total.update(f"{item.key} {path.name} {_state(path)}\n".encode())
+        for path in tables:
+            total.update(f"{path.relative_to(self.root)} {_state(path)}\n".encode())
         if images:
             total.update("\n".join(self.image_files).encode())
         return total.hexdigest()

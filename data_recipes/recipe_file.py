@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from data_recipes.errors import UserError, unknown
-from data_recipes.sources import SOURCES
+from data_recipes.sources import SOURCES, source_of
 from data_recipes.tasks import TASKS
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -163,7 +163,7 @@ def _raw(name_or_path: str) -> tuple[dict[str, Any], Path, str]:
     path = FOLDER / f"{name_or_path}.yaml" if name_or_path in recipe_names() else Path(name_or_path)
     if path.is_dir():
         name = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().name).strip("-") or "folder"
-        return {"name": name, "source": "folder", "options": {"root": "."}}, path.resolve(), str(path)
+        return {"name": name, "source": source_of(path), "options": {"root": "."}}, path.resolve(), str(path)
     if not path.is_file():
         if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
             raise UserError(f"no recipe file {name_or_path}")

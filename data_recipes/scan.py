@@ -35,7 +35,22 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 _HARMLESS, _GROWTH = 2**28, 200  # one of more bytes than that may be so many times as large as packed
 
 
-def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | None = None) -> pl.DataFrame:
+def names(path: Path, separator: str = ",") -> list[str]:
+    """The names in the header of a CSV file, without blanks around them. Raises as `read`."""
+    try:
+        return [name.strip() for name in _lazy(path, separator).collect_schema().names()]
+    except (NoDataError, PolarsError) as error:
+        raise broken(path, error) from None
+
+
+def read(
+    path: Path,
+    columns: Columns,
+    funnel: Funnel,
+    *,
+    optional: Columns | None = None,
+    separator: str = ",",
+) -> pl.DataFrame:
     """The named columns of a CSV file as text (empty: null), with `file` and `row` (from 1, after the
     header).
 
@@ -46,11 +61,11 @@ def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | No
         UserError: the file is missing, truncated, empty or no CSV, or lacks a column.
     """
     try:
-        rows = _selected(path, _lazy(path), columns, optional or {})
+        rows = _selected(path, _lazy(path, separator), columns, optional or {})
     except NoDataError as error:
         raise broken(path, error) from None
     except PolarsError:
-        lazy, faults = _row_by_row(path)
+        lazy, faults = _row_by_row(path, separator)
         rows = _selected(path, lazy, columns, optional or {})
         why = pl.col("row").replace_strict(faults, default=None, return_dtype=pl.String)
         rows = funnel.keep_unless(f"parse {path.name}", "rows", rows, why, reject=True)
@@ -256,11 +271,12 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     return found[0]
 
 
-def _lazy(path: Path) -> pl.LazyFrame:
+def _lazy(path: Path, separator: str = ",") -> pl.LazyFrame:
     """All columns as text. Of an unpacked table in UTF-8, only what is asked for is read from the disk."""
     if path.suffix not in (".gz", ".zip") and _is_utf8(path):
-        return pl.scan_csv(path, infer_schema=False, glob=False)  # a folder may be called "[new]"
-    return pl.scan_csv(io.BytesIO(_text(path).encode()), infer_schema=False)
+        # A folder may be called "[new]".
+        return pl.scan_csv(path, infer_schema=False, glob=False, separator=separator)
+    return pl.scan_csv(io.BytesIO(_text(path).encode()), infer_schema=False, separator=separator)
 
 
 def _selected(path: Path, frame: pl.LazyFrame, columns: Columns, optional: Columns) -> pl.DataFrame:
@@ -274,9 +290,9 @@ def _select(path: Path, frame: pl.LazyFrame, chosen: Iterable[pl.Expr]) -> pl.La
     )
 
 
-def _row_by_row(path: Path) -> tuple[pl.LazyFrame, dict[int, str]]:
+def _row_by_row(path: Path, separator: str) -> tuple[pl.LazyFrame, dict[int, str]]:
     """The slow way, for a table with broken rows: all rows, and what is wrong with which."""
-    records = _records(_text(path).splitlines())
+    records = _records(_text(path).splitlines(), separator)
     header = next(records, None) or []
     names = [name if name and name not in header[:i] else f"{name}_{i}" for i, name in enumerate(header)]
     faults: dict[int, str] = {}
@@ -291,7 +307,7 @@ def _row_by_row(path: Path) -> tuple[pl.LazyFrame, dict[int, str]]:
     return pl.LazyFrame(columns, schema=dict.fromkeys(names, pl.String)), faults
 
 
-def _records(lines: Sequence[str]) -> Iterator[list[str] | None]:
+def _records(lines: Sequence[str], separator: str) -> Iterator[list[str] | None]:
     """The fields of each record, None for a line with a quote that no later line closes."""
     place = 0
     while place < len(lines):
@@ -304,7 +320,7 @@ def _records(lines: Sequence[str]) -> Iterator[list[str] | None]:
             place += 1
             continue
         try:
-            yield next(csv.reader(["\n".join(lines[place:end])]), [])
+            yield next(csv.reader(["\n".join(lines[place:end])], delimiter=separator), [])
         except csv.Error:  # a field of more characters than the reader takes
             yield None
         place = end

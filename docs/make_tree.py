@@ -24,6 +24,7 @@ ABOUT = {
     "docs/sharing.md": "one sequence for all entries of an image: flags, loss weights, what cannot be equal",
     "docs/clinical.md": "the rule labeller of chest reports: rules, agreement with other labels, limits",
     "docs/export.md": "the benchmark in lmms-eval and VLMEvalKit",
+    "docs/recipe-export.md": "mixtures in datasets, TRL, LLaMA-Factory, ms-swift, LLaVA; what was run",
     "docs/generation.md": "how answers are generated: shared prefixes, several processes, vLLM",
     "docs/metrics.md": "every metric, intervals, comparisons, seeds",
     "docs/metrics-outside.md": "RadGraph, CheXbert, RaTEScore, GREEN and others, merged into the scores",

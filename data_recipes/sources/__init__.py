@@ -6,12 +6,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from data_recipes.errors import unknown
-from data_recipes.files import Needed
+from data_recipes.files import Files, Needed
 from data_recipes.harvest import FileOptions, Harvest, parse_options
 from data_recipes.licence import Licence, licence
 from data_recipes.records import Entry, Image
@@ -81,6 +82,9 @@ SOURCES = {
     "phantom": "data_recipes.sources.phantom",
     "ct": "data_recipes.sources.ct",
     "folder": "data_recipes.sources.folder",
+    "csv": "data_recipes.sources.table",
+    "coco": "data_recipes.sources.coco",
+    "messages": "data_recipes.sources.messages",
     "nih": "data_recipes.sources.nih",
     "vindr": "data_recipes.sources.vindr",
     "rsna": "data_recipes.sources.rsna",
@@ -107,6 +111,19 @@ def source(name: str) -> Source:
     if name not in SOURCES:
         raise unknown("source", name, SOURCES)
     return cast(Source, importlib.import_module(SOURCES[name]))
+
+
+def source_of(folder: Path) -> str:
+    """The source that reads such a folder of people's own, by what lies in it.
+
+    Raises:
+        UserError: a table is truncated, or a link that leaves the folder.
+    """
+    if any((folder / f"entries{suffix}").is_file() for suffix in (".jsonl", ".parquet")):
+        return "folder"
+    files = Files(folder)
+    own = ("coco", "messages", "csv")
+    return next((name for name in own if importlib.import_module(SOURCES[name]).recognises(files)), "folder")
 
 
 def reads_files(name: str) -> bool:

@@ -94,7 +94,10 @@ def _root(options: FileOptions) -> Path:
     if not root.is_dir():
         raise UserError(f"{root} is no folder")
     if _table(root, "entries") is None:
-        raise UserError(f"{root} holds no entries.jsonl or entries.parquet, and no built mixture")
+        raise UserError(
+            f"{root} holds no entries.jsonl or entries.parquet, no built mixture, and no table that "
+            f"sources csv, coco or messages would read"
+        )
     return root
 
 

@@ -90,9 +90,8 @@ def data_lines(root: Path) -> list[str]:
     files = Files(root)
     lines, absent = [], []
     for name in SOURCES:
-        if not reads_files(name):
+        if not reads_files(name) or not (source := file_source(name)).FILES:
             continue
-        source = file_source(name)
         found = {item: files.find(item) for item in source.FILES}
         if not any(found.values()):
             absent.append(f"{name} ({', '.join(item.names[0] for item in source.FILES if item.required)})")

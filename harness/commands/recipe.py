@@ -49,7 +49,7 @@ def list_recipes() -> None:
 
 @app.command()
 def build(
-    spec: Annotated[str, typer.Argument(help="Recipe name, recipe file, or folder with entries.jsonl.")],
+    spec: Annotated[str, typer.Argument(help="Recipe name, recipe file, or a folder of your own.")],
     out: Annotated[
         Path | None, typer.Option(help="Where to put it; by default in the cache ($IMAX_HOME).")
     ] = None,
@@ -65,7 +65,7 @@ def build(
     imax recipe build imax
     imax recipe build imax --set images.train=64 --set images.test=16 --out small
     imax recipe build dmax --set match.by=images
-    imax recipe build my_rows/          (entries.jsonl and images of your own)
+    imax recipe build my_rows/          (images, and entries.jsonl, a CSV, COCO or messages)
     """
     overrides = parse_changes(changes)
     recipe = load_recipe(spec, overrides)
@@ -188,6 +188,60 @@ def gallery(
     shown = write_gallery(folder, out, images=images, task=task, split=split, seed=seed, megabytes=megabytes)
     side = f"pictures of up to {shown['longest_side']} pixels" if shown["longest_side"] else "no pixels"
     typer.echo(f"{shown['images']} images, {shown['entries']} entries, {side}", err=True)
+    typer.echo(str(out))
+
+
+@app.command()
+def export(
+    spec: Spec,
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORMAT", help="hf, trl, llamafactory, ms-swift or llava.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where it goes; must be new or empty.")],
+    turns: Annotated[
+        str, typer.Option(help="A conversation each entry, or each image: its entries as turns.")
+    ] = "entry",
+    notation: Annotated[
+        str,
+        typer.Option(
+            help="How boxes are written: canonical (fractions), thousandths, pixels, a family such as "
+            "qwen2_5_vl, a model, or native (ms-swift: its own objects)."
+        ),
+    ] = "canonical",
+    images: Annotated[str, typer.Option(help="Image files: copy, or link (hard links).")] = "copy",
+    changes: Changes = None,
+) -> None:
+    """Write a mixture for another training tool, to be loaded there unchanged.
+
+    \b
+    imax recipe export imax --to trl --out exports/imax-trl
+    imax recipe export my_mixture/ --to llamafactory --notation qwen2_5_vl --out exports/mine
+    """
+    from data_recipes.export import export as export_mixture
+
+    writer = None
+    if notation not in ("canonical", "native"):
+        from harness import be_quiet
+        from model_adapters.notations import notation as find
+
+        be_quiet()
+        writer = find(notation).write
+    done = export_mixture(
+        to,
+        spec,
+        out,
+        turns=turns,
+        notation=notation,
+        writer=writer,
+        images=images,
+        overrides=parse_changes(changes),
+    )
+    for split, counts in done.facts["splits"].items():
+        typer.echo(
+            f"{split}: {counts['conversations']} conversations, {counts['entries']} entries, "
+            f"{counts['images']} images",
+            err=True,
+        )
     typer.echo(out)
 
 

@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from data_recipes.errors import UserError
+from data_recipes.sources import source_of
 from harness.commands.doctor import data_lines
 from harness.commands.recipe import app, parse_changes
-from tests.data_recipes.datasets import needs_data
+from tests.data_recipes.datasets import needs_data, picture, write
 
 SMALL = [
     f"--set={change}"
@@ -127,3 +128,34 @@ def test_doctor_says_which_files_are_there_and_what_the_missing_ones_would_add(t
     assert "padchest (PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv)" in text.splitlines()[-1]
     with pytest.raises(UserError, match="is no folder"):
         data_lines(tmp_path / "nowhere")
+
+
+def test_a_folder_of_ones_own_is_built_by_what_lies_in_it_and_exported(tmp_path):
+    folder = tmp_path / "mine"
+    for name in "abcd":
+        picture(folder, f"pngs/{name}.png", 20, 10)
+    rows = "".join(f"{name}.png,Mass,5,1,10,6\n" for name in "abcd")
+    write(folder, {"boxes.csv": "image,class,xmin,ymin,xmax,ymax\n" + rows})
+    result = run("build", str(folder), "--out", str(tmp_path / "mixture"))
+    assert result.exit_code == 0, result.output
+    assert "note: Columns of boxes.csv: image = 'image'" in result.stderr
+    out = tmp_path / "export"
+    result = run(
+        "export", str(tmp_path / "mixture"), "--to", "llava", "--notation", "qwen3_vl", "--out", str(out)
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(out)
+    texts = "".join(path.read_text() for path in out.glob("*.json"))
+    assert "<box>[[250, 100, 500, 600]]</box>" in texts
+
+
+def test_which_source_a_folder_is_for(tmp_path):
+    assert source_of(tmp_path) == "folder"
+    write(tmp_path, {"notes.csv": "image,labels\n"})
+    assert source_of(tmp_path) == "csv"
+    write(tmp_path, {"rows.jsonl": '{"messages": [], "images": []}\n'})
+    assert source_of(tmp_path) == "messages"
+    write(tmp_path, {"coco.json": '{"images": [], "annotations": [], "categories": []}'})
+    assert source_of(tmp_path) == "coco"
+    write(tmp_path, {"entries.jsonl": ""})
+    assert source_of(tmp_path) == "folder"
