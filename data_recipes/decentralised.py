@@ -18,7 +18,7 @@ import polars as pl
 from data_recipes.errors import UserError
 from data_recipes.image_centric import Assembled
 from data_recipes.mixing import one_task, share_out
-from data_recipes.pixels import decode, digest, inside
+from data_recipes.pixels import decode, inside
 from data_recipes.placing import place
 from data_recipes.reading import Delivered, Job, read
 from data_recipes.recipe_file import Decentralised
@@ -27,6 +27,7 @@ from data_recipes.sources import SOURCES, reads_files, source
 from data_recipes.stats import words
 from data_recipes.stock import Stock, open_stock
 from data_recipes.tasks import TASKS
+from data_recipes.thumbnails import Mark, marked
 
 _HELD_EQUAL = {
     "entries": "the same number of training entries of each task",
@@ -94,7 +95,7 @@ def assemble(
         used = {entry.image_id for entry in chosen}
         members = [found for found in members if found.image.image_id in used]
         result.images.extend(found.image for found in members)
-        result.digests.update({found.image.image_id: found.digest for found in members})
+        result.marks.update({found.image.image_id: found.mark for found in members})
         result.entries.extend(chosen)
     _check_patients(result, matched)
     result.meta.update(_match(recipe, matched, result))
@@ -231,18 +232,18 @@ def _hold_out(result: Assembled, matched: Mixture, matched_folder: Path, folder:
     held = {image.image_id: image for image in matched.images if image.split != "train"}
     for image in held.values():
         result.images.append(image)
-        result.digests[image.image_id] = _copy(image, matched_folder, folder)
+        result.marks[image.image_id] = _copy(image, matched_folder, folder)
     result.entries.extend(entry for entry in matched.entries if entry.image_id in held)
 
 
-def _copy(image: Image, matched_folder: Path, folder: Path) -> str:
+def _copy(image: Image, matched_folder: Path, folder: Path) -> Mark:
     if not image.path:
-        return ""
+        return Mark()
     target = inside(folder, image.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     place(inside(matched_folder, image.path), target, link=False)
     try:
-        return digest(np.asarray(decode(target)))
+        return marked(np.asarray(decode(target)))
     except ValueError as error:
         raise UserError(f"{matched_folder}: {error}; `imax recipe check` lists all such files") from None
 

@@ -14,8 +14,9 @@ import numpy as np
 from data_recipes.dicom import SUFFIXES as DICOM
 from data_recipes.errors import UserError
 from data_recipes.harvest import Pixels
-from data_recipes.pixels import decode, digest, inside, safe_name, size, write_png
+from data_recipes.pixels import decode, inside, safe_name, size, write_png
 from data_recipes.processes import each
+from data_recipes.thumbnails import Mark, marked
 
 _WORTH_A_WORKER = 400  # files that take as long to decode as a process to start
 
@@ -30,13 +31,12 @@ class Wish(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Where the image lies in the mixture ("" without pixels), its true size (0: unknown), and the digest of
-    its pixels."""
+    """Where the image lies in the mixture ("" without pixels), its true size (0: unknown), and its mark."""
 
     path: str
     width: int
     height: int
-    digest: str
+    mark: Mark
 
 
 def place_all(
@@ -76,17 +76,17 @@ def _is_settled(wish: Wish, pixels: Pixels) -> bool:
 
 def _place(wish: Wish, root: Path, folder: Path, pixels: Pixels) -> Placed | str:
     if _is_settled(wish, pixels):
-        return Placed("", wish.width, wish.height, "")
+        return Placed("", wish.width, wish.height, Mark())
     try:
         file = inside(root, wish.file)
         if pixels == "skip":
             width, height = size(file)
-            path = mark = suffix = ""
+            path, mark, suffix = "", Mark(), ""
         else:
             content = decode(file)
             width, height = content.size
             grey = np.asarray(content)
-            mark, suffix = digest(grey), file.suffix.lower()
+            mark, suffix = marked(grey), file.suffix.lower()
             path = f"images/{safe_name(wish.image_id)}{'.png' if suffix in DICOM else suffix}"
         for name, said, true in (("width", wish.width, width), ("height", wish.height, height)):
             if said not in (0, true):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes import decentralised, image_centric
+from data_recipes.duplicates import in_mixture
 from data_recipes.errors import UserError
 from data_recipes.funnel import as_json
 from data_recipes.image_centric import Assembled
@@ -34,6 +35,7 @@ from data_recipes.store import (
     record,
     write_mixture,
 )
+from data_recipes.thumbnails import write_marks
 
 __all__ = ["Recipe", "build", "home", "load_recipe", "mixture_folder", "recipe_names"]
 
@@ -110,6 +112,7 @@ def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> 
         mixture = _mixture(recipe, assembled, key, matched_name)
         _prune(staging, mixture)
         write_mixture(mixture, staging)
+        write_marks(assembled.marks, mixture.images, staging)
         if assembled.rejected:
             record(assembled.rejected, mixture.meta, staging)
         _install(staging, target, key)
@@ -173,7 +176,9 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
     written = recipe.model_dump()
     if matched_name:
         written["match"]["to"] = matched_name  # not a path of this machine
-    leaks = same_pixels(images, assembled.digests)
+    digests = {name: mark.digest for name, mark in assembled.marks.items()}
+    leaks = same_pixels(images, digests)
+    copies = in_mixture(images, assembled.marks, recipe.duplicates.limits)
     meta = {
         "schema": SCHEMA,
         "name": recipe.name,
@@ -185,7 +190,7 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "languages": sorted(
             {code for name in _source_names(recipe) for code in getattr(source(name), "LANGUAGES", ("en",))}
         ),
-        "mixture_hash": content_hash(images, entries, assembled.digests),
+        "mixture_hash": content_hash(images, entries, digests),
         "counts": counts(images, entries),
         "density": density(images, entries),
         "rejected": len(assembled.rejected),
@@ -194,8 +199,13 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
             *(note for name in _source_names(recipe) for note in getattr(source(name), "NOTES", ())),
             *assembled.notes,
             *(f"LEAKAGE: {len(leaks)} images have the pixels of one in another split." for _ in leaks[:1]),
+            *(
+                f"LEAKAGE: {len(copies.across)} pairs of images in two splits are near-duplicates."
+                for _ in copies.across[:1]
+            ),
         ],
         "leakage": len(leaks),
+        "near_duplicates": copies.summary(),
         "funnel": as_json(assembled.funnel),
         **assembled.meta,
     }

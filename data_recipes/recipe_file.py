@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from data_recipes.duplicates import CORRELATION, DISTANCE, Limits
 from data_recipes.errors import UserError, unknown
 from data_recipes.sources import SOURCES
 from data_recipes.tasks import TASKS
@@ -85,12 +86,29 @@ class TaskSource(_Part):
     options: dict[str, Any] = {}
 
 
+class Duplicates(_Part):
+    """When an image counts as a near-duplicate of another.
+
+    Attributes:
+        distance: bits of 64 in which their perceptual hashes differ at most.
+        correlation: how well fine detail of their thumbnails correlates at least.
+    """
+
+    distance: int = Field(default=DISTANCE, ge=0, le=64)
+    correlation: float = Field(default=CORRELATION, gt=0, le=1)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.distance, self.correlation)
+
+
 class _Common(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     description: str = ""
     license: str = "other"
     seed: int = Field(default=0, ge=0)
     first_patient: int = Field(default=0, ge=0)
+    duplicates: Duplicates = Duplicates()
 
 
 class ImageCentric(_Common):
