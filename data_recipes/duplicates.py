@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_recipes.records import Image
-from data_recipes.thumbnails import Mark, Thumbnails, hashes, ranks, stacked, whitened
+from data_recipes.thumbnails import Mark, Thumbnails, greys, hashes, ranks, stacked, whitened
 
 DISTANCE = 7  # bits
 CORRELATION = 0.95
+_GREYS = 16  # grey values of a thumbnail; those of radiographs have more than 100
 _SOMEWHAT = 0.5  # copies under any change of contrast that was tried have 0.75 or more
 _BANDS, _WIDTH = 4, 16  # a hash is 4 bands of 16 bits
 _DEAR = 5  # what looking up a pair costs, in comparisons of two hashes (measured)
@@ -70,23 +71,29 @@ class Known:
     """Images that others may be copies of."""
 
     def __init__(self, marks: Iterable[Mark], limits: Limits) -> None:
-        self._small = stacked(mark.thumbnail for mark in marks)
+        known = [mark for mark in marks if mark.thumbnail]
+        self._digests = {mark.digest for mark in known}
+        self._small = stacked(mark.thumbnail for mark in known)
         self._limits = limits
 
-    def copies(self, thumbnails: Sequence[bytes]) -> set[int]:
-        """Places of the thumbnails that are near-duplicates of a known image; b"" is none."""
-        places = [place for place, small in enumerate(thumbnails) if small]
-        found = pairs(stacked(thumbnails[place] for place in places), self._small, self._limits)
-        return {places[i] for i, _ in found}
+    def __len__(self) -> int:
+        return len(self._small)
+
+    def copies(self, marks: Sequence[Mark]) -> set[int]:
+        """Places of the marks that have the pixels of a known image or are near-duplicates of one."""
+        places = [place for place, mark in enumerate(marks) if mark.thumbnail]
+        small = stacked(marks[place].thumbnail for place in places)
+        found = {places[i] for i, _ in pairs(small, self._small, self._limits)}
+        return found | {place for place in places if marks[place].digest in self._digests}
 
 
 def pairs(a: Thumbnails, b: Thumbnails, limits: Limits) -> list[tuple[int, int]]:
     """Places (i, j), sorted, where a[i] and b[j] are near-duplicates; with i < j where a is b.
 
-    A thumbnail without structure, such as that of a black image, is a near-duplicate of none.
+    A thumbnail with few grey values, such as that of a black image, is a near-duplicate of none.
     """
     same = a is b
-    full = [np.flatnonzero(np.ptp(small, axis=1) > 1) if len(small) else np.zeros(0, int) for small in (a, b)]
+    full = [np.flatnonzero(greys(small) >= _GREYS) for small in (a, b)]
     marks = hashes(a[full[0]])
     i, j = near(marks, marks if same else hashes(b[full[1]]), limits.distance)
     i, j = full[0][i], full[1][j]

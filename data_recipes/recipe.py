@@ -101,7 +101,7 @@ def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> 
     Raises:
         UserError: the recipe cannot be met, or `out` holds something else.
     """
-    recipe = _resolved(recipe)
+    recipe = _resolved(recipe, progress)
     key = _key(recipe, progress)
     target = out if out is not None else home() / "mixtures" / f"{recipe.name}-{key[:12]}"
     if _is_built(target, key):
@@ -121,19 +121,22 @@ def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> 
     return target
 
 
-def _resolved(recipe: Recipe) -> Recipe:
-    """The recipe with every policy of its sources of files said, defaults too. Raises UserError as
-    `file_options`."""
+def _resolved(recipe: Recipe, progress: bool) -> Recipe:
+    """The recipe with every policy of its sources of files said, defaults too; of a decentralised one without
+    the sources of tasks that the matched mixture lacks. Raises UserError as `file_options`."""
 
     def said(name: str, options: dict[str, Any]) -> dict[str, Any]:
         return file_options(name, options).model_dump() if reads_files(name) else options
 
     if not isinstance(recipe, Decentralised):
         return recipe.model_copy(update={"options": said(recipe.source, recipe.options)})
-    sources = {
-        task: given.model_copy(update={"options": said(given.source, given.options)})
-        for task, given in recipe.sources.items()
-    }
+    volumes = read_meta(_matched(recipe, progress))["counts"]["train"]["per_task"]
+    sources = {}
+    for task, given in recipe.sources.items():
+        if volumes.get(task):
+            with decentralised.told(recipe, task):
+                options = said(given.source, given.options)
+            sources[task] = given.model_copy(update={"options": options})
     return recipe.model_copy(update={"sources": sources})
 
 
@@ -238,13 +241,16 @@ def _key(recipe: Recipe, progress: bool) -> str:
     """SHA-256 of everything that the content depends on: recipe, versions of sources, files, matched
     mixture."""
     parts: dict[str, Any] = {"schema": SCHEMA, "recipe": recipe.model_dump()}
+    files: list[tuple[str, str]] = []
     if isinstance(recipe, Decentralised):
         parts["matched"] = read_meta(_matched(recipe, progress))["mixture_hash"]
-        used = [(given.source, given.options) for given in recipe.sources.values()]
+        for task, given in recipe.sources.items():
+            with decentralised.told(recipe, task):
+                files.append((given.source, fingerprint(given.source, given.options)))
         parts["recipe"]["match"] = {**parts["recipe"]["match"], "to": "", "changes": {}}
     else:
-        used = [(recipe.source, recipe.options)]
-    parts["sources"] = [(name, source(name).VERSION, fingerprint(name, options)) for name, options in used]
+        files = [(recipe.source, fingerprint(recipe.source, recipe.options))]
+    parts["sources"] = [(name, source(name).VERSION, state) for name, state in files]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

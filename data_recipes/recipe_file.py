@@ -22,6 +22,7 @@ from data_recipes.tasks import TASKS
 
 FOLDER = Path(__file__).parent / "recipes"
 MatchBy = Literal["entries", "images", "tokens", "steps"]
+Short = Literal["fail", "take"]
 
 
 class _Part(BaseModel):
@@ -71,12 +72,14 @@ class Match(_Part):
         by: what is held equal between the two training splits.
         changes: changes to the matched recipe, such as {"images": {"train": 64}}.
         image_tokens: tokens an image costs the model, for `by: tokens` and for the record.
+        short: what to do where a source has less than a task needs: fail, or take what there is and say so.
     """
 
     to: str
     by: MatchBy = "entries"
     changes: dict[str, Any] = {}
     image_tokens: int = Field(default=64, ge=0)
+    short: Short = "fail"
 
 
 class TaskSource(_Part):
@@ -262,8 +265,9 @@ def _explained(error: ErrorDetails, model: type[BaseModel], where: str) -> UserE
     if error["type"] == "missing":
         return UserError(f"{where}: key {dotted} is missing")
     if error["type"] == "literal_error":
-        values = get_args(MatchBy) if keys[-1] == "by" else ("image-centric", "decentralised")
-        return UserError(f"{where}: {unknown(dotted, str(value), values)}")
+        values = {"by": get_args(MatchBy), "short": get_args(Short)}
+        legal = values.get(keys[-1], ("image-centric", "decentralised"))
+        return UserError(f"{where}: {unknown(dotted, str(value), legal)}")
     if error["type"] in ("model_type", "dict_type"):
         return UserError(f"{where}: {dotted} is {value!r}: give it keys and values, indented below")
     trap = ""

@@ -20,6 +20,7 @@ from data_recipes.records import SPLITS, Box, Entry, Image
 from data_recipes.reject import Rejection
 from data_recipes.sources import file_options, file_source
 from data_recipes.splits import by_patient
+from data_recipes.thumbnails import Mark
 
 _NO_PIXELS = "Built without pixels: good for counting and comparing mixtures, not for training."
 
@@ -134,8 +135,8 @@ class Stock:
         self, rows: pl.DataFrame, placed: Sequence[Placed | str], told: Mapping[int, list[_Told]]
     ) -> list[Delivered]:
         delivered = []
-        small = [b"" if isinstance(result, str) else result.mark.thumbnail for result in placed]
-        copies = self._known.copies(small) if self._known else set()
+        marks = [Mark() if isinstance(result, str) else result.mark for result in placed]
+        copies = self._known.copies(marks) if self._known else set()
         self.copies += len(copies)
         for place, (row, result) in enumerate(zip(rows.iter_rows(named=True), placed, strict=True)):
             if place in copies:

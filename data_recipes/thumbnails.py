@@ -81,11 +81,20 @@ def hashes(thumbnails: Thumbnails) -> NDArray[np.uint64]:
 
 def ranks(thumbnails: Thumbnails) -> NDArray[np.float32]:
     """Each grey value as its mean rank among those of its thumbnail."""
-    n = len(thumbnails)
-    row = np.arange(n)[:, None] * 256
-    counts = np.bincount((row + thumbnails).ravel(), minlength=256 * n).reshape(n, 256)
+    counts = _histograms(thumbnails)
     mean = np.cumsum(counts, axis=1) - (counts - 1) / 2
     return np.take_along_axis(mean, thumbnails.astype(np.intp), axis=1).astype(np.float32)
+
+
+def greys(thumbnails: Thumbnails) -> NDArray[np.integer]:
+    """How many grey values each thumbnail has."""
+    return np.asarray(np.count_nonzero(_histograms(thumbnails), axis=1))
+
+
+def _histograms(thumbnails: Thumbnails) -> NDArray[np.integer]:
+    n = len(thumbnails)
+    row = np.arange(n)[:, None] * 256
+    return np.bincount((row + thumbnails).ravel(), minlength=256 * n).reshape(n, 256)
 
 
 def whitened(values: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from data_recipes.harvest import FileOptions, Harvest
 
 NAME = "rsna"
 VERSION = "1"
+IMAGES_OF = "nih"  # the source whose images these are
 LICENCE = "rules of the Kaggle competition; the images are NIH's"
 FILES = (
     Needed("labels", ("stage_2_train_labels.csv", "kaggle_stage_2_train_labels.csv"), "boxes: rec, reg, vqa"),

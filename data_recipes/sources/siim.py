@@ -17,6 +17,7 @@ from data_recipes.harvest import FileOptions, Harvest
 
 NAME = "siim"
 VERSION = "1"
+IMAGES_OF = "nih"  # the source whose images these are
 LICENCE = "rules of the Kaggle competition; the images are NIH's"
 FILES = (
     Needed(
