@@ -20,6 +20,7 @@ from data_recipes.duplicates import in_mixture
 from data_recipes.errors import UserError
 from data_recipes.funnel import as_json
 from data_recipes.image_centric import Assembled
+from data_recipes.priors import priors
 from data_recipes.recipe_file import Decentralised, Recipe, load_recipe, recipe_names
 from data_recipes.records import BOX_SLOT, Mixture
 from data_recipes.reject import check_entry
@@ -196,6 +197,7 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
         "mixture_hash": content_hash(images, entries, digests),
         "counts": counts(images, entries),
         "density": density(images, entries),
+        "priors": priors(images, entries),
         "rejected": len(assembled.rejected),
         "match": None,
         "notes": [
@@ -223,6 +225,8 @@ def _source_names(recipe: Recipe) -> list[str]:
 
 def _without_folders(written: dict[str, Any]) -> dict[str, Any]:
     """The recipe as the card may show it: a path among the options keeps its last name only."""
+    if "match" in written:
+        written["match"]["changes"] = _last_names(written["match"]["changes"])
     for part in (written, *written.get("sources", {}).values()):
         if "options" in part:
             part["options"] = _last_names(part["options"])

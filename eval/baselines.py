@@ -19,7 +19,6 @@ from data_recipes.tasks.calculation import Ratio
 from eval.answers import Answer
 from eval.metrics import FloatArray, rouge_l
 from eval.tasks import metrics
-from eval.tasks.calculation import TOLERANCE
 
 Guess = Callable[[Sequence[Answer]], Any]  # training answers -> the answer to give
 Key = Callable[[Answer], Hashable]
