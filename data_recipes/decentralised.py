@@ -164,7 +164,7 @@ def _fill(
         jobs = [job for task in made for job in _jobs(task, short[task], needs[task], recipe)]
         delivered, bad = read(jobs, folder, label=label, progress=progress and bool(jobs))
         result.rejected.extend(bad)
-        for task, number in short.items():
+        for task, number in _shared(short, stocks).items():
             need = needs[task]
             if task in stocks:
                 need.asked += number
@@ -182,6 +182,18 @@ def _fill(
         result.rejected.extend(stock.rejected)
         result.funnel.extend(stock.funnel.steps)
         result.notes.extend(note for note in stock.notes if note not in result.notes)
+
+
+def _shared(short: Mapping[str, int], stocks: Mapping[str, Stock]) -> dict[str, int]:
+    """How many images each task asks for: tasks whose common stock has too few for all of them share it by
+    what they lack."""
+    asked = dict(short)
+    for stock in {id(stocks[task]): stocks[task] for task in short if task in stocks}.values():
+        among = {task: number for task, number in short.items() if stocks.get(task) is stock}
+        free = stock.free(among)
+        if sum(among.values()) > free:
+            asked |= share_out(free, among, among)
+    return asked
 
 
 def _too_few(recipe: Decentralised, task: str, need: _Need) -> str:

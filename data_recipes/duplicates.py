@@ -23,6 +23,7 @@ _GREYS = 16  # grey values of a thumbnail; those of radiographs have more than 1
 _SOMEWHAT = 0.5  # copies under any change of contrast that was tried have 0.75 or more
 _BANDS, _WIDTH = 4, 16  # a hash is 4 bands of 16 bits
 _DEAR = 5  # what looking up a pair costs, in comparisons of two hashes (measured)
+_FEW = 2**20  # pairs that are sooner compared than sorted
 _PIECE = 2**22  # pairs in memory at a time
 _BLOCK = 2**14  # images whose details are in memory at a time
 
@@ -109,6 +110,8 @@ def near(a: Hashes, b: Hashes, distance: int) -> tuple[Places, Places]:
     band are looked at (Norouzi et al. 2012, "Fast search in Hamming space with multi-index hashing"). Where
     the hashes are so alike that this would not save work, all pairs are.
     """
+    if len(a) * len(b) <= _FEW:
+        return _joined(_every(a, b, distance), a is b)
     bands = [[(part >> np.uint64(_WIDTH * k)).astype(np.uint16) for k in range(_BANDS)] for part in (a, b)]
     masks = _masks(distance // _BANDS)
     counts = [[np.bincount(band, minlength=2**_WIDTH) for band in part] for part in bands]
@@ -119,9 +122,13 @@ def near(a: Hashes, b: Hashes, distance: int) -> tuple[Places, Places]:
     pieces = (
         _every(a, b, distance) if work * _DEAR > len(a) * len(b) else _banded(a, b, bands, masks, distance)
     )
+    return _joined(pieces, a is b)
+
+
+def _joined(pieces: Iterable[tuple[Places, Places]], once: bool) -> tuple[Places, Places]:
     found = [np.zeros((2, 0), np.int32)]
     for i, j in pieces:
-        kept = i < j if a is b else slice(None)
+        kept = i < j if once else slice(None)
         found.append(np.stack([i[kept], j[kept]]).astype(np.int32))
     first, second = np.concatenate(found, axis=1)
     return first, second

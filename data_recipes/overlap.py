@@ -20,10 +20,10 @@ def overlap(
 ) -> dict[str, Any]:
     """The overlap of the mixtures in two folders, ready for JSON.
 
-    `shared[kind][split of a][split of b]` is a number for each of KINDS: patients of one id in both; images
-    of one id; images pixels (by their digest) of both; images of a that are near-duplicates of an image of b, which
-    count those with the same pixels too (if they are no plain areas). `compared` are the images with pixels on either side, and `first`
-    the first pairs of near-duplicates.
+    `shared[kind][split of a][split of b]` is a number for each of KINDS: patients and images of one id in
+    both; pixels (by their digest) of both; images of a that are near-duplicates of an image of b, which count
+    those with the same pixels too, if they are no plain areas. `compared` are the images with pixels on
+    either side, and `first` the first pairs of near-duplicates.
 
     Raises:
         UserError: a folder is no mixture.

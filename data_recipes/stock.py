@@ -97,6 +97,11 @@ class Stock:
         told = _entries_of(entries, rows["place"])
         return self._deliver(rows, placed, told)
 
+    def free(self, tasks: Collection[str]) -> int:
+        """How many images with entries of any of these tasks have not been asked for."""
+        places = self._entries.filter(pl.col("task").is_in(list(tasks)))["place"].unique().to_numpy()
+        return int(np.count_nonzero(self._free[places]))
+
     def left(self, splits: Iterable[str], task: str = "") -> bool:
         """Whether one more image of these splits could be asked for."""
         return bool(self._choose(dict.fromkeys(splits, 1), self._of(task), task))

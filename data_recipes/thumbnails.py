@@ -145,7 +145,9 @@ def read_marks(folder: Path, images: Iterable[Image], *, progress: bool = False)
         stored = {name: Mark(digest, small) for name, digest, small in zip(*columns, strict=True)}
     marks = {image.image_id: stored.get(image.image_id, Mark()) for image in images}
     missing = [image for image in images if image.path and not marks[image.image_id].thumbnail]
-    found = each(partial(_decoded, folder), missing, label="thumbnails", progress=progress, worth=400)
+    found = each(
+        partial(_decoded, folder), missing, label="thumbnails", progress=progress and bool(missing), worth=400
+    )
     return marks | dict(zip((image.image_id for image in missing), found, strict=True))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_recipes.records import Box
 from data_recipes.tasks import task
-from data_recipes.tasks.calculation import Ratio
+from data_recipes.tasks.calculation import TOLERANCE, Ratio
 from eval.answers import Answer
 from eval.metrics import FloatArray, rouge_l
 from eval.tasks import metrics
