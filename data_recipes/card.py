@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from data_recipes import priors as prior_table
 from data_recipes.funnel import table
 from data_recipes.licence import ACCESS, Licence, licence
 from data_recipes.markdown import plain
@@ -48,6 +49,8 @@ def card(meta: Mapping[str, Any], rejected: Sequence[str] = ()) -> str:
         _counts(meta.get("counts", {})),
         _density(meta.get("density", {})),
         _match(meta.get("match")),
+        _copies(meta.get("near_duplicates")),
+        _priors(meta.get("priors", [])),
         _splits(recipe),
         _use(meta),
         _terms(meta.get("licences", {})),
@@ -123,7 +126,67 @@ def _match(match: Mapping[str, Any] | None) -> str:
         f"Tokens are words and punctuation marks plus {match['image_tokens']} image tokens an entry; steps "
         "are entries trained on, before division by the batch size.",
     ]
+    if tasks := volumes(match):
+        lines += ["", "| task | this mixture | matched | |", "|---|---:|---:|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in tasks]
+    if said := apart(match):
+        lines += ["", said]
     return "\n".join(lines)
+
+
+def volumes(match: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Training entries of each task, here and in the matched mixture, and what its source lacks."""
+    ours, theirs = (match[key].get("per_task", {}) for key in ("this", "matched"))
+    short = match.get("short", {})
+    return [
+        (task, str(ours.get(task, 0)), str(theirs.get(task, 0)), "short" if task in short else "")
+        for task in TASKS
+        if task in ours or task in theirs
+    ]
+
+
+def apart(match: Mapping[str, Any]) -> str:
+    """The check that training shares nothing with the matched mixture, as a sentence; "" where an older
+    version built the mixture."""
+    found = match.get("disjoint")
+    if not found:
+        return ""
+    by = f"compared by their pixels: {found['compared']}" if found["compared"] else "pixels were not compared"
+    return (
+        f"Training images in common with {match['to']}, all splits: {found['images']} by id, "
+        f"{found['copies']} copies ({by}); patients: {found['patients']}."
+    )
+
+
+def _copies(found: Mapping[str, Any] | None) -> str:
+    return f"## Near-duplicates\n\n{copies(found)}" if found else ""
+
+
+def copies(found: Mapping[str, Any] | None) -> str:
+    """What is known of near-duplicates, as a sentence."""
+    if found is None:
+        return "Near-duplicates: not looked for when this mixture was built."
+    if not found["compared"]:
+        return "Near-duplicates: no image has pixels."
+    return (
+        f"Pairs of near-duplicates among {found['compared']} images: {found['across']} in two splits, "
+        f"{found['within']} within a split."
+    )
+
+
+def _priors(rows: Sequence[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    lines = [
+        "## What the text alone answers",
+        "",
+        "How often the most common training answer is right on held-out entries: of the kind of "
+        "prompt, and of the phrase or question in it. Bits: the entropy of training answers.",
+        "",
+        f"| {' | '.join(prior_table.HEADINGS)} |",
+        "|---|" + "---:|" * (len(prior_table.HEADINGS) - 1),
+    ]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in prior_table.table(rows))])
 
 
 def _splits(recipe: Mapping[str, Any]) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 from data_recipes.errors import UserError
 from data_recipes.harvest import Pixels
 from data_recipes.packed import at_hand, is_packed
-from data_recipes.pixels import REWRITTEN, decode, digest, safe_name, size, write_png
+from data_recipes.pixels import REWRITTEN, decode, safe_name, size, write_png
 from data_recipes.processes import each
+from data_recipes.thumbnails import Mark, marked
 
 _WORTH_A_WORKER = 400  # files that take as long to decode as a process to start
 
@@ -31,13 +32,12 @@ class Wish(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Where the image lies in the mixture ("" without pixels), its true size (0: unknown), and the digest of
-    its pixels."""
+    """Where the image lies in the mixture ("" without pixels), its true size (0: unknown), and its mark."""
 
     path: str
     width: int
     height: int
-    digest: str
+    mark: Mark
 
 
 def place_all(
@@ -83,18 +83,18 @@ def _is_settled(wish: Wish, pixels: Pixels) -> bool:
 
 def _place(wish: Wish, root: Path, folder: Path, pixels: Pixels) -> Placed | str:
     if _is_settled(wish, pixels):
-        return Placed("", wish.width, wish.height, "")
+        return Placed("", wish.width, wish.height, Mark())
     with ExitStack() as stack:
         try:
             file = stack.enter_context(at_hand(root, wish.file, folder))
             if pixels == "skip":
                 width, height = size(file)
-                path = mark = suffix = ""
+                path, mark, suffix = "", Mark(), ""
             else:
                 content = decode(file)
                 width, height = content.size
                 grey = np.asarray(content)
-                mark, suffix = digest(grey), file.suffix.lower()
+                mark, suffix = marked(grey), file.suffix.lower()
                 path = f"images/{safe_name(wish.image_id)}{'.png' if suffix in REWRITTEN else suffix}"
             for name, said, true in (("width", wish.width, width), ("height", wish.height, height)):
                 if said not in (0, true):

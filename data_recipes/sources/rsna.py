@@ -21,6 +21,7 @@ from data_recipes.licence import Cite, Licence
 
 NAME = "rsna"
 VERSION = "1"
+IMAGES_OF = "nih"  # the source whose images these are
 LICENCE = Licence(
     "rules of the RSNA Pneumonia Detection Challenge; the images are NIH's",
     access="rules",

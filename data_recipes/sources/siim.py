@@ -18,6 +18,7 @@ from data_recipes.licence import Cite, Licence
 
 NAME = "siim"
 VERSION = "1"
+IMAGES_OF = "nih"  # the source whose images these are
 LICENCE = Licence(
     "rules of the SIIM-ACR Pneumothorax Segmentation challenge; the images are NIH's",
     access="rules",

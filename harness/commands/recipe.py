@@ -13,14 +13,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from data_recipes.card import apart, copies, volumes
 from data_recipes.errors import UserError
 from data_recipes.funnel import table as funnel_rows
 from data_recipes.licence import licence
+from data_recipes.priors import HEADINGS
+from data_recipes.priors import table as prior_rows
 from data_recipes.recipe import build as build_recipe
 from data_recipes.recipe import load_recipe, mixture_folder, recipe_names, source_names
-from data_recipes.recipe_file import Decentralised, Recipe
 from data_recipes.records import SPLITS
-from data_recipes.sources import licence_of, reads_files
+from data_recipes.roots import file_changes
+from data_recipes.sources import licence_of
 from data_recipes.tasks import TASKS
 
 app = typer.Typer(
@@ -54,7 +57,7 @@ def build(
         Path | None, typer.Option(help="Where to put it; by default in the cache ($IMAX_HOME).")
     ] = None,
     changes: Changes = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the files that the source reads.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the files that the sources read.")] = None,
     pixels: Annotated[
         str | None, typer.Option(help="Image files of the source: copy, link (hard links) or skip.")
     ] = None,
@@ -69,9 +72,7 @@ def build(
     """
     overrides = parse_changes(changes)
     recipe = load_recipe(spec, overrides)
-    files = {"options.root": root and str(root.absolute()), "options.pixels": pixels}
-    if given := {key: value for key, value in files.items() if value is not None}:
-        _needs_files(recipe)
+    if given := file_changes(recipe, root, pixels):
         recipe = load_recipe(spec, {**overrides, **given})
     folder = build_recipe(recipe, out)
     from data_recipes.store import read_meta
@@ -119,6 +120,11 @@ def stats(
     console.print(_together_table(found["cooccurrence"]))
     if found["funnel"]:
         console.print(_funnel_table(found["funnel"]))
+    console.print(_priors_table(found["priors"]))
+    if found["match"]:
+        console.print(_volumes_table(found["match"]))
+        typer.echo(apart(found["match"]))
+    typer.echo(copies(found["near_duplicates"]))
     typer.echo(
         f"patients in two splits: {found['patients_in_two_splits']}; "
         f"images with the pixels of one in another split: {found['leakage']}"
@@ -146,7 +152,7 @@ def check(spec: Spec, changes: Changes = None) -> None:
 
     folder = mixture_folder(spec, parse_changes(changes))
     report = check_folder(folder)
-    for line in [*report.problems, *map(str, report.rejected)]:
+    for line in [*report.problems, *map(str, report.rejected), *(f"note: {note}" for note in report.notes)]:
         typer.echo(line)
     survive = f"{len(report.mixture.images)} images and {len(report.mixture.entries)} entries"
     if report.sound:
@@ -245,6 +251,36 @@ def export(
     typer.echo(out)
 
 
+@app.command()
+def overlap(
+    a: Annotated[str, typer.Argument(help="Recipe name, recipe file, or folder of a mixture.")],
+    b: Annotated[str, typer.Argument(help="The mixture to compare it with.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what two mixtures have in common: patients, and images by id, pixels and near-duplicates.
+
+    \b
+    imax recipe overlap imax dmax
+    imax recipe overlap path/to/mixture path/to/other --json
+    """
+    from data_recipes.overlap import overlap as compare
+
+    found = compare(mixture_folder(a), mixture_folder(b), progress=True)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    names = found["names"]
+    shown = Table("in common", *found["shared"], title=f"{escape(names[0])} and {escape(names[1])}")
+    for x in SPLITS:
+        for y in SPLITS:
+            numbers = [by_split[x][y] for by_split in found["shared"].values()]
+            shown.add_row(f"{x} and {y}", *map(str, numbers))
+    Console().print(shown)
+    typer.echo(f"images with pixels: {found['compared'][0]} and {found['compared'][1]}")
+    for pair in found["first"]:
+        typer.echo(f"near-duplicates: {pair[0]} and {pair[1]}")
+
+
 def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:
     """KEY=VALUE texts as a mapping; values are read as YAML, so that 64 is a number.
 
@@ -261,17 +297,6 @@ def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"--set {change}: {value!r} is no YAML value") from None
     return parsed
-
-
-def _needs_files(recipe: Recipe) -> None:
-    if isinstance(recipe, Decentralised):
-        raise UserError(
-            f"{recipe.name} has a source for each task: set sources.TASK.options.root in the recipe"
-        )
-    if not reads_files(recipe.source):
-        raise UserError(
-            f"{recipe.name}: source {recipe.source} makes its images: --root and --pixels do not apply"
-        )
 
 
 def _counts_table(found: Mapping[str, Any]) -> Table:
@@ -299,6 +324,22 @@ def _funnel_table(steps: Iterable[Mapping[str, Any]]) -> Table:
     shown.add_column("dropped")
     for row in funnel_rows(steps):
         shown.add_row(*map(escape, map(str, row)))
+    return shown
+
+
+def _priors_table(rows: Iterable[dict[str, Any]]) -> Table:
+    shown = Table("", title="what the text alone answers")
+    for name in HEADINGS[1:]:
+        shown.add_column(name, justify="right")
+    for row in prior_rows(rows):
+        shown.add_row(*map(escape, row))
+    return shown
+
+
+def _volumes_table(match: Mapping[str, Any]) -> Table:
+    shown = Table("training entries", "this mixture", match["to"], "")
+    for row in volumes(match):
+        shown.add_row(*map(escape, row))
     return shown
 
 

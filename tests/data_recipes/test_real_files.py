@@ -155,3 +155,29 @@ def test_reading_the_package_does_not_import_torch():
         "assert not {'torch', 'torchxrayvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+_CARRIED = ("nih", "vindr", "rsna", "siim", "openi", "padchest", "chexpert")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("padchest", "chexpert"))) for name in _CARRIED],
+)
+def test_every_row_is_accounted_for_from_the_table_to_the_entries(source):
+    """Each step goes on with what an earlier step kept, or says that it reads a table or makes new rows."""
+    found = harvest(source)
+    kept: set[int] = set()
+    for step in found.funnel.steps:
+        assert step.came == step.kept + sum(step.dropped.values())
+        reads = step.step.startswith(("read ", "parse "))
+        makes = step.step == "written as vqa" or (source, step.step) == ("openi", "one row an image")
+        assert reads or makes or step.came in kept, step
+        kept.add(step.kept)
+    written = {
+        step.step.removeprefix("written as "): step.kept
+        for step in found.funnel.steps
+        if step.step.startswith("written as ")
+    }
+    assert written == tasks(found)
+    assert found.images.height in kept

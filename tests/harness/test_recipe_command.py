@@ -39,7 +39,13 @@ def test_build_stats_check(tmp_path):
     found = json.loads(run("stats", str(out), "--json").stdout)
     assert found["counts"]["train"]["images"] == 6
     assert found["density"] == {"tasks_per_image": 3.0, "entries_per_image": 4.0}
-    assert "calculation" in run("stats", str(out)).stdout
+    shown = run("stats", str(out)).stdout
+    assert "calculation" in shown
+    assert "what the text alone answers" in shown
+    assert "Pairs of near-duplicates among 10 images: 0 in two splits" in shown
+    common = json.loads(run("overlap", str(out), str(out), "--json").stdout)
+    assert common["shared"]["same pixels"]["train"] == {"train": 6, "validation": 0, "test": 0}
+    assert "train and train" in run("overlap", str(out), str(out)).stdout
     result = run("check", str(out))
     assert result.exit_code == 0
     assert "sound; 10 images and 40 entries" in result.stdout
@@ -76,7 +82,7 @@ def test_list_and_help_teach():
         (["build", "imax", "--set", "images.train"], "write KEY=VALUE"),
         (["build", "imax", "--set", "images.train=many"], "images.train is 'many'"),
         (["build", "imax", "--root", "x"], "source phantom makes its images"),
-        (["build", "dmax", "--pixels", "skip"], "a source for each task"),
+        (["build", "dmax", "--pixels", "skip"], "its sources make their images"),
         (["stats", "nowhere/at/all"], "no recipe file"),
     ],
 )
