@@ -66,7 +66,7 @@ class Dataset:
     def __init__(self, name: str, needed: Sequence[Needed], options: DatasetOptions, seed: int) -> None:
         self.name, self.needed, self.options, self.seed = name, needed, options, seed
         self.files = locate(options.root, name, needed)
-        if not any(self.files.find(item) for item in needed):
+        if needed and not any(self.files.find(item) for item in needed):
             self.files.path(needed[0])  # says what is missing
         self.funnel = Funnel(name)
         self.writer = Writer(name, seed, self.funnel)

@@ -16,13 +16,27 @@ from data_recipes import chexmask, scan
 from data_recipes.dataset import Dataset, fingerprint_of
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.sections import ReportOptions, chosen, cleaned
 from data_recipes.sources import chexpert
 from data_recipes.sources.chexpert import INNER, LABELS
 
 NAME = "chexpert_plus"
 VERSION = "1"
-LICENCE = "Stanford University Dataset Research Use Agreement (registration)"
+LICENCE = Licence(
+    "Stanford University Dataset Research Use Agreement",
+    access="registration",
+    share="nothing may be passed on: neither images nor reports, nor entries made from them",
+    page="aimi.stanford.edu/datasets/chexpert-plus",
+    cite=Cite(
+        "chambon2024chexpertplus",
+        "Chambon, Pierre and Delbrouck, Jean-Benoit and Sounack, Thomas and others",
+        "CheXpert Plus: Augmenting a Large Chest X-ray Dataset with Text Radiology Reports, Patient "
+        "Demographics and Additional Image Formats",
+        "arXiv 2405.19538",
+        2024,
+    ),
+)
 _SECTIONS = ("impression", "findings", "report")
 FILES = (
     Needed("reports", ("df_chexpert_plus_240401.csv",), "reports, views and splits: report"),

@@ -19,11 +19,24 @@ from data_recipes.dataset import Dataset, DatasetOptions
 from data_recipes.files import Files, Needed, locate
 from data_recipes.harvest import FileOptions, Harvest
 from data_recipes.img import SIDE
+from data_recipes.licence import Cite, Licence
 from data_recipes.masks import ORGANS
 
 NAME = "jsrt"
 VERSION = "1"
-LICENCE = "JSRT: research use, registration; SCR masks: research use, cite van Ginneken et al. 2006"
+LICENCE = Licence(
+    "research use of the JSRT database; the masks are those of SCR (van Ginneken, Stegmann and Loog 2006)",
+    access="registration",
+    share="not stated: ask the publisher",
+    page="db.jsrt.or.jp",
+    cite=Cite(
+        "shiraishi2000jsrt",
+        "Shiraishi, Junji and Katsuragawa, Shigehiko and Ikezoe, Junpei and others",
+        "Development of a digital image database for chest radiographs with and without a lung nodule",
+        "American Journal of Roentgenology 174(1)",
+        2000,
+    ),
+)
 FILES = (
     Needed("nodules", ("CLNDAT_EN.txt", "CLNDAT_EN.TXT"), "images with a nodule: vqa, rec, reg"),
     Needed("clear", ("CNNDAT_EN.TXT", "CNNDAT_EN.txt"), "images without a nodule: vqa", required=False),

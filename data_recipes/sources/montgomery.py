@@ -18,12 +18,25 @@ from data_recipes import drawn, scan
 from data_recipes.dataset import Dataset, DatasetOptions
 from data_recipes.files import Files, Needed, locate
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.sections import ReportOptions, cleaned
 from data_recipes.vocabulary import NO_FINDING
 
 NAME = "montgomery"
 VERSION = "1"
-LICENCE = "open (U.S. National Library of Medicine); cite Jaeger et al. 2014"
+LICENCE = Licence(
+    "provided by the U.S. National Library of Medicine; cite the authors",
+    access="open",
+    share="not stated: ask the publisher",
+    page="data.lhncbc.nlm.nih.gov/public/Tuberculosis-Chest-X-ray-Datasets",
+    cite=Cite(
+        "jaeger2014two",
+        "Jaeger, Stefan and Candemir, Sema and Antani, Sameer and others",
+        "Two public chest X-ray datasets for computer-aided screening of pulmonary diseases",
+        "Quantitative Imaging in Medicine and Surgery 4(6)",
+        2014,
+    ),
+)
 FILES = (Needed("readings", ("MCUCXR_0001_0.txt",), "folder of readings: report, findings, vqa"),)
 NOTES = (
     "Montgomery: the only finding is tuberculosis, or none; the report is the radiologist's reading.",

@@ -20,13 +20,26 @@ from data_recipes.facts import BOX
 from data_recipes.files import Needed
 from data_recipes.fusion import Drawn, fuse
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.sources.padchest import VIEWS
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "padchest_gr"
 VERSION = "1"
 LANGUAGES = ("en", "es")
-LICENCE = "PadChest-GR Research Use Agreement (request to BIMCV)"
+LICENCE = Licence(
+    "PadChest-GR Research Use Agreement, on request to BIMCV",
+    access="registration",
+    share="nothing may be passed on: neither images nor reports, nor entries made from them",
+    page="bimcv.cipf.es/bimcv-projects/padchest-gr",
+    cite=Cite(
+        "castro2024padchestgr",
+        "Castro, Daniel C. and Bustos, Aurelia and Bannur, Shruthi and others",
+        "PadChest-GR: A Bilingual Chest X-ray Dataset for Grounded Radiology Report Generation",
+        "arXiv 2411.05085",
+        2024,
+    ),
+)
 FILES = (
     Needed(
         "reports", ("grounded_reports_20240819.json",), "sentences, boxes: report, findings, rec, reg, vqa"

@@ -160,7 +160,7 @@ def test_a_json_list_read_in_pieces_is_the_list(tmp_path_factory, items, piece, 
     path.write_text(json.dumps(items, indent=indent), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(scan, "_PIECE", piece)
-        assert list(scan._items(path)) == items
+        assert list(scan.items(path)) == items
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from data_recipes.dataset import Dataset
 from data_recipes.errors import UserError
 from data_recipes.files import locate
 from data_recipes.harvest import Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.sources.mimic import edema, labels, phrases, questions, ratios, reports, scene_graphs, tree
 from data_recipes.sources.mimic.cohort import Cohort, held_out, read_cohort
 from data_recipes.sources.mimic.options import FILES, Options
@@ -27,7 +28,19 @@ __all__ = ["FILES", "LICENCE", "NAME", "NOTES", "OPTIONS", "VERSION", "fingerpri
 NAME = "mimic"
 VERSION = "1"
 OPTIONS = Options
-LICENCE = "PhysioNet credentialed health data use agreements; cxr-cardiomegaly: ODC-BY (open)"
+LICENCE = Licence(
+    "PhysioNet Credentialed Health Data License 1.5.0 for each dataset; cxr-cardiomegaly: ODC-BY",
+    access="credentialed",
+    share="nothing may be passed on but the ratios of cxr-cardiomegaly, with the citation",
+    page="physionet.org/content/mimic-cxr-jpg",
+    cite=Cite(
+        "johnson2019mimiccxrjpg",
+        "Johnson, Alistair E. W. and Pollard, Tom J. and Greenbaum, Nathaniel R. and others",
+        "MIMIC-CXR-JPG, a large publicly available database of labeled chest radiographs",
+        "arXiv 1901.07042",
+        2019,
+    ),
+)
 NOTES = (
     "MIMIC: labels and reports are those of the study, and stand with each of its images that is kept.",
     "MIMIC: CheXpert and NegBio labels, grades of edema by rules and scene graphs were made from reports by "
