@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_recipes import scan
+from data_recipes import contents
 from data_recipes.errors import UserError
 from data_recipes.facts import BOX
 
@@ -122,7 +122,7 @@ def as_text(value: Any) -> str | None:
 
 def _content(path: Path) -> Any:
     try:
-        return json.loads(scan.content(path))
+        return json.loads(contents.content(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON ({' '.join(str(error).split())[:80]}): get it again") from None
 

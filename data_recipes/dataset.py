@@ -10,7 +10,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field, field_validator
 
-from data_recipes import scan
+from data_recipes import contents, scan
 from data_recipes.draws import draws
 from data_recipes.errors import unknown
 from data_recipes.facts import BOX, Writer
@@ -164,7 +164,7 @@ class Dataset:
             return split
         for key, name in lists.items():
             if self.has(key):
-                ids = pl.Series(scan.lines(self.path(key)), dtype=pl.String).implode()
+                ids = pl.Series(contents.lines(self.path(key)), dtype=pl.String).implode()
                 split = pl.when(pl.col("image_id").is_in(ids)).then(pl.lit(name)).otherwise(split)
         return split
 

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv
 
-from data_recipes import scan
+from data_recipes import contents, scan
 from data_recipes.errors import UserError
 from data_recipes.funnel import Funnel
 from data_recipes.reject import Rejection
@@ -49,7 +49,7 @@ def read(
                 yield frame.select(*chosen).with_columns(*where)
             came = kept + len(faults)
     except (OSError, EOFError, zlib.error, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise scan.broken(path, error) from None
+        raise contents.broken(path, error) from None
     if not came:
         raise UserError(f"{path} holds no rows: get it again")
     funnel.rejected += [Rejection(path.name, number, why) for number, why in sorted(faults.items())]

@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from data_recipes import packed, scan
+from data_recipes import contents, packed
 from data_recipes.dataset import Dataset, most_held_out
 from data_recipes.errors import UserError, unknown
 from data_recipes.files import Files
@@ -107,7 +107,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
         yield from read_rows(path)
     else:
         try:
-            content = json.loads(scan.content(path))
+            content = json.loads(contents.content(path))
         except (ValueError, RecursionError):
             return
         yield from enumerate(content if isinstance(content, list) else [], start=1)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import polars as pl
 
-from data_recipes import drawn, scan
+from data_recipes import contents, drawn
 from data_recipes.dataset import Dataset, DatasetOptions
 from data_recipes.files import Files, Needed, locate
 from data_recipes.harvest import FileOptions, Harvest
@@ -94,7 +94,7 @@ def _rows(data: Dataset) -> pl.DataFrame:
     rows = []
     for image in sorted(ids | set(readings)):
         path = readings.get(image)
-        text = scan.content(data.files.root / path).decode("cp1252", errors="replace") if path else None
+        text = contents.content(data.files.root / path).decode("cp1252", errors="replace") if path else None
         patient = _NAME.sub(r"montgomery-\1", image)
         rows.append((image, patient, "PA", text and re.sub(_PERSON, "", text), path or f"{image}.png", 1))
     columns = dict.fromkeys(("image_id", "patient_id", "view", "text", "file"), pl.String)

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import yaml
 
-from data_recipes import scan
+from data_recipes import contents
 from data_recipes.errors import UserError
 from data_recipes.recipe import build, load_recipe
 from data_recipes.sources import SOURCES, reads_files
@@ -162,7 +162,7 @@ def test_a_truncated_archive_is_one_line_that_names_it(tmp_path, name):
 @each_table
 @pytest.mark.parametrize("suffix", [".gz", ".zip"])
 def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path, name, suffix, monkeypatch):
-    monkeypatch.setattr(scan, "_HARMLESS", 2**20)
+    monkeypatch.setattr(contents, "_HARMLESS", 2**20)
     made = ROOTS[name]
     text = str(made.rows(good_ids(name))) + "\n" * 2**24
     write(tmp_path, {f"{made.table}{suffix}": packed(made.table, text, suffix)})
