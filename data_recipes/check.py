@@ -9,24 +9,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_recipes.pixels import decode, digest, inside
+from data_recipes.duplicates import Limits, in_mixture
+from data_recipes.pixels import decode, inside
 from data_recipes.records import SPLITS, Image, Mixture
 from data_recipes.reject import Rejection, sift_entries, sift_images
 from data_recipes.splits import crossing, same_pixels
 from data_recipes.stats import counts, density
 from data_recipes.store import ENTRIES, IMAGES, content_hash, read_meta, record
 from data_recipes.tables import read_rows
+from data_recipes.thumbnails import Mark, marked
 
 _TOLERANCE = 0.02  # how far a density may lie from the one asked for, as a fraction
 
 
 class Report(NamedTuple):
     """`problems` are about the mixture as a whole; `rejected` are the rows that cannot be used; `mixture`
-    is what survives."""
+    is what survives; `notes` are worth knowing, and no problem."""
 
     problems: list[str]
     rejected: list[Rejection]
     mixture: Mixture
+    notes: list[str]
 
     @property
     def sound(self) -> bool:
@@ -44,49 +47,67 @@ def check(folder: Path) -> Report:
     meta = read_meta(folder)
     image_rows = read_rows(folder / IMAGES)
     images, rejected = sift_images(image_rows, IMAGES, folder)
-    digests, undecoded = _decode_all(images, image_rows, folder)
+    marks, undecoded = _decode_all(images, image_rows, folder)
     rejected += undecoded
-    images = {name: image for name, image in images.items() if name in digests}
+    images = {name: image for name, image in images.items() if name in marks}
     entries, bad = sift_entries(read_rows(folder / ENTRIES), ENTRIES, images)
     rejected += bad
 
     mixture = Mixture(tuple(images.values()), tuple(entries), meta)
     problems = [*_patients(mixture), *_densities(mixture), *_idle(mixture)]
+    digests = {name: mark.digest for name, mark in marks.items()}
     if not rejected:  # with rows missing, of course the content differs
         problems += _content(mixture, digests)
-    problems += [
-        f"{a} and {b} have the same pixels, in two splits" for a, b in same_pixels(mixture.images, digests)
-    ]
+    copied, notes = _copies(mixture, marks, same_pixels(mixture.images, digests))
+    problems += copied
     if rejected:
         record(rejected, meta, folder)
-    return Report(problems, rejected, mixture)
+    return Report(problems, rejected, mixture, notes)
 
 
 def _decode_all(
     images: Mapping[str, Image], rows: list[tuple[int, Any]], folder: Path
-) -> tuple[dict[str, str], list[Rejection]]:
-    """Image id -> digest of its pixels ("" for none), and the rows whose file cannot be decoded."""
+) -> tuple[dict[str, Mark], list[Rejection]]:
+    """Image id -> its mark, and the rows whose file cannot be decoded."""
     number_of = {
         row["image_id"]: number for number, row in reversed(rows) if isinstance(row.get("image_id"), str)
     }
-    digests: dict[str, str] = {}
+    marks: dict[str, Mark] = {}
     rejected = []
     for image in images.values():
         try:
-            digests[image.image_id] = _digest(image, folder)
+            marks[image.image_id] = _mark(image, folder)
         except ValueError as error:
             rejected.append(Rejection(IMAGES, number_of[image.image_id], str(error)))
-    return digests, rejected
+    return marks, rejected
 
 
-def _digest(image: Image, folder: Path) -> str:
+def _mark(image: Image, folder: Path) -> Mark:
     if not image.path:
-        return ""
+        return Mark()
     pixels = np.asarray(decode(inside(folder, image.path)))
     height, width = pixels.shape
     if (width, height) != (image.width, image.height):
         raise ValueError(f"{image.path} is {width} x {height}, the row says {image.width} x {image.height}")
-    return digest(pixels)
+    return marked(pixels)
+
+
+def _copies(
+    mixture: Mixture, marks: Mapping[str, Mark], same: list[tuple[str, str]]
+) -> tuple[list[str], list[str]]:
+    """Images of two splits that are the same or copies, which is a problem; and a note on copies within."""
+    limits = Limits(**mixture.meta.get("recipe", {}).get("duplicates", {}))
+    found = in_mixture(mixture.images, marks, limits)
+    problems = [f"{a} and {b} have the same pixels, in two splits" for a, b in same]
+    problems += [
+        f"{a} and {b} are near-duplicates, in two splits"
+        for a, b in found.across
+        if marks[a].digest != marks[b].digest
+    ]
+    if not found.within:
+        return problems, []
+    first = " and ".join(found.within[0])
+    return problems, [f"{len(found.within)} pairs of near-duplicates within a split, the first: {first}"]
 
 
 def _patients(mixture: Mixture) -> list[str]:

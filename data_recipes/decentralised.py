@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,25 +16,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from data_recipes.duplicates import Known
 from data_recipes.errors import UserError
 from data_recipes.image_centric import Assembled
+from data_recipes.matching import match, warnings_of
 from data_recipes.mixing import one_task, share_out
-from data_recipes.pixels import decode, digest, inside
+from data_recipes.pixels import decode, inside
 from data_recipes.placing import place
 from data_recipes.reading import Delivered, Job, read
 from data_recipes.recipe_file import Decentralised
 from data_recipes.records import Entry, Image, Mixture
-from data_recipes.sources import SOURCES, reads_files, source
+from data_recipes.sources import SOURCES, file_options, reads_files, source
 from data_recipes.stats import words
 from data_recipes.stock import Stock, open_stock
 from data_recipes.tasks import TASKS
+from data_recipes.thumbnails import Mark, marked, read_marks
 
-_HELD_EQUAL = {
-    "entries": "the same number of training entries of each task",
-    "images": "the same number of training images",
-    "tokens": "the same number of training tokens of each task, to within one entry",
-    "steps": "the same number of training images, and training goes on for the same number of steps",
-}
 _PATIENCE = 3  # rounds in a row that may bring a task nothing
 
 
@@ -49,6 +47,7 @@ class _Need:
     found: list[Delivered] = field(default_factory=list)
     asked: int = 0  # images asked for so far
     idle: int = 0  # rounds in a row that brought nothing
+    wanted: tuple[int, int] = (0, 0)  # images and total that a source did not reach
 
     def reach(self, found: Sequence[Delivered]) -> int:
         return sum(self.measure(entry) for item in found for entry in item.entries)
@@ -72,6 +71,11 @@ class _Need:
             number += 1
         return self.found[:number]
 
+    def settle(self) -> None:
+        """Makes do with what was found."""
+        self.wanted = self.images, self.total
+        self.images, self.total = len(self.found), self.reach(self.found)
+
 
 def assemble(
     recipe: Decentralised, matched: Mixture, matched_folder: Path, folder: Path, *, progress: bool
@@ -83,7 +87,8 @@ def assemble(
     """
     needs = _needs(recipe, matched)
     result = Assembled([], [], {}, [])
-    _fill(needs, recipe, matched, folder, result, progress)
+    known = Known(_marks(recipe, matched, matched_folder, progress), recipe.duplicates.limits)
+    _fill(needs, recipe, matched, known, folder, result, progress)
     for number, (task, need) in enumerate(needs.items()):
         members = need.enough()
         rng = np.random.default_rng([recipe.seed, TASKS.index(task), number])
@@ -94,10 +99,11 @@ def assemble(
         used = {entry.image_id for entry in chosen}
         members = [found for found in members if found.image.image_id in used]
         result.images.extend(found.image for found in members)
-        result.digests.update({found.image.image_id: found.digest for found in members})
+        result.marks.update({found.image.image_id: found.mark for found in members})
         result.entries.extend(chosen)
     _check_patients(result, matched)
-    result.meta.update(_match(recipe, matched, result))
+    result.meta.update(match(recipe, matched, result, known, _short(needs, recipe)))
+    result.notes.extend(warnings_of(recipe, matched, result))
     _hold_out(result, matched, matched_folder, folder)
     return result
 
@@ -144,6 +150,7 @@ def _fill(
     needs: Mapping[str, _Need],
     recipe: Decentralised,
     matched: Mixture,
+    known: Known,
     folder: Path,
     result: Assembled,
     progress: bool,
@@ -151,13 +158,13 @@ def _fill(
     """Reads, in rounds, what is missing: how many images a task needs shows only when their entries are
     there."""
     label = f"{recipe.name}: images"
-    stocks = _stocks(needs, recipe, matched, folder)
+    stocks = _stocks(needs, recipe, matched, known, folder)
     while short := {task: need.missing() for task, need in needs.items() if need.missing()}:
         made = [task for task in short if task not in stocks]
         jobs = [job for task in made for job in _jobs(task, short[task], needs[task], recipe)]
         delivered, bad = read(jobs, folder, label=label, progress=progress and bool(jobs))
         result.rejected.extend(bad)
-        for task, number in short.items():
+        for task, number in _shared(short, stocks).items():
             need = needs[task]
             if task in stocks:
                 need.asked += number
@@ -167,10 +174,9 @@ def _fill(
             need.found += fresh
             need.idle = 0 if fresh else need.idle + 1
             if need.idle == _PATIENCE:
-                raise UserError(
-                    f"{recipe.name}: source {recipe.sources[task].source} has {len(need.found)} images with "
-                    f"{need.reach(need.found)} of the {need.total} {recipe.match.by} that task {task} needs"
-                )
+                if recipe.match.short == "fail" or not need.found:
+                    raise UserError(_too_few(recipe, task, need, stocks.get(task)))
+                need.settle()
     for stock in {id(stock): stock for stock in stocks.values()}.values():
         stock.close()
         result.rejected.extend(stock.rejected)
@@ -178,9 +184,68 @@ def _fill(
         result.notes.extend(note for note in stock.notes if note not in result.notes)
 
 
-def _stocks(tasks: Iterable[str], recipe: Decentralised, matched: Mixture, folder: Path) -> dict[str, Stock]:
+def _shared(short: Mapping[str, int], stocks: Mapping[str, Stock]) -> dict[str, int]:
+    """How many images each task asks for: tasks whose common stock has too few for all of them share it by
+    what they lack."""
+    asked = dict(short)
+    for stock in {id(stocks[task]): stocks[task] for task in short if task in stocks}.values():
+        among = {task: number for task, number in short.items() if stocks.get(task) is stock}
+        free = stock.free(among)
+        if sum(among.values()) > free:
+            asked |= share_out(free, among, among)
+    return asked
+
+
+def _too_few(recipe: Decentralised, task: str, need: _Need, stock: Stock | None) -> str:
+    name = recipe.sources[task].source
+    if not need.found:
+        # A file that was not found is named in the notes, with the task that it would give.
+        missing = [note for note in stock.notes if "not found" in note and task in note] if stock else []
+        why = f" ({' '.join(missing)})" if missing else ""
+        return f"{recipe.name}: source {name} has nothing for task {task}{why}: name another source for it"
+    unit = "tokens" if recipe.match.by == "tokens" else "entries"
+    return (
+        f"{recipe.name}: source {name} has {len(need.found)} images with {need.reach(need.found)} of the "
+        f"{need.total} {unit} on {need.images} images that task {task} needs: name another source for it, or "
+        f"take what there is (match.short=take)"
+    )
+
+
+def _short(needs: Mapping[str, _Need], recipe: Decentralised) -> dict[str, dict[str, Any]]:
+    """Of each task whose source did not reach: what it has and what was wanted."""
+    unit = "tokens" if recipe.match.by == "tokens" else "entries"
+    return {
+        task: {
+            "unit": unit, "entries": need.total, "wanted": need.wanted[1],
+            "images": need.images, "wanted_images": need.wanted[0],
+        }
+        for task, need in needs.items()
+        if any(need.wanted)
+    }  # fmt: skip
+
+
+def _marks(recipe: Decentralised, matched: Mixture, folder: Path, progress: bool) -> Iterable[Mark]:
+    """What the images of the matched mixture are known by, where images of files are compared with them."""
+    files = (given for given in recipe.sources.values() if reads_files(given.source))
+    if all(file_options(given.source, given.options).placing == "skip" for given in files):
+        return ()
+    return read_marks(folder, matched.images, progress=progress).values()
+
+
+@contextmanager
+def told(recipe: Decentralised, task: str) -> Iterator[None]:
+    """A user's error inside says which task's source it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{recipe.name}, task {task}: {error}") from None
+
+
+def _stocks(
+    tasks: Iterable[str], recipe: Decentralised, matched: Mixture, known: Known, folder: Path
+) -> dict[str, Stock]:
     """The stock that each task with a source of files draws on; tasks with the same source and options share
-    one. Patients of the matched mixture stay out."""
+    one. Patients of the matched mixture stay out, and copies of its images."""
     taken = pl.Series([image.patient_id for image in matched.images], dtype=pl.String).unique().implode()
     split = pl.col("split")
     usable = split.is_in(["", "train", "train+validation"]) & ~pl.col("patient_id").is_in(taken)
@@ -195,9 +260,11 @@ def _stocks(tasks: Iterable[str], recipe: Decentralised, matched: Mixture, folde
         if reads_files(given.source):
             key = json.dumps([given.source, given.options], sort_keys=True, default=str)
             if key not in opened:
-                opened[key] = open_stock(
-                    given.source, given.options, folder, splits, TASKS, seed=recipe.seed, shuffle=True
-                )
+                with told(recipe, task):
+                    opened[key] = open_stock(
+                        given.source, given.options, folder, splits, TASKS,
+                        seed=recipe.seed, shuffle=True, known=known if len(known) else None,
+                    )  # fmt: skip
             stocks[task] = opened[key]
     return stocks
 
@@ -231,42 +298,17 @@ def _hold_out(result: Assembled, matched: Mixture, matched_folder: Path, folder:
     held = {image.image_id: image for image in matched.images if image.split != "train"}
     for image in held.values():
         result.images.append(image)
-        result.digests[image.image_id] = _copy(image, matched_folder, folder)
+        result.marks[image.image_id] = _copy(image, matched_folder, folder)
     result.entries.extend(entry for entry in matched.entries if entry.image_id in held)
 
 
-def _copy(image: Image, matched_folder: Path, folder: Path) -> str:
+def _copy(image: Image, matched_folder: Path, folder: Path) -> Mark:
     if not image.path:
-        return ""
+        return Mark()
     target = inside(folder, image.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     place(inside(matched_folder, image.path), target, link=False)
     try:
-        return digest(np.asarray(decode(target)))
+        return marked(np.asarray(decode(target)))
     except ValueError as error:
         raise UserError(f"{matched_folder}: {error}; `imax recipe check` lists all such files") from None
-
-
-def _match(recipe: Decentralised, matched: Mixture, result: Assembled) -> dict[str, Any]:
-    train = [entry for _, entry in matched.of_split("train")]
-    theirs = _quantities(sum(image.split == "train" for image in matched.images), train, recipe)
-    ours = _quantities(len(result.images), result.entries, recipe)
-    meta: dict[str, Any] = {}
-    if recipe.match.by == "steps":
-        ours["steps"] = theirs["steps"]
-        meta["budget"] = {"train_entries": theirs["steps"]}
-    meta["match"] = {
-        "to": matched.meta["name"],
-        "by": recipe.match.by,
-        "held_equal": _HELD_EQUAL[recipe.match.by],
-        "mixture_hash": matched.meta["mixture_hash"],
-        "image_tokens": recipe.match.image_tokens,
-        "this": ours,
-        "matched": theirs,
-    }
-    return meta
-
-
-def _quantities(images: int, entries: Sequence[Entry], recipe: Decentralised) -> dict[str, int]:
-    tokens = sum(words(entry) + recipe.match.image_tokens for entry in entries)
-    return {"images": images, "entries": len(entries), "tokens": tokens, "steps": len(entries)}

@@ -23,6 +23,7 @@ from data_recipes.vocabulary import NO_FINDING
 
 BOX = ("x1", "y1", "x2", "y2")
 _PRESENCE = ("Is there evidence of {label}?", "Does the image show evidence of {label}?")
+_AMONG = ("Which of these are present: {among}?", "Of these, name what is present: {among}.")
 _NORMAL = "Is this radiograph free of findings?"
 _ANY = Box(0, 0, 1, 1)
 
@@ -40,16 +41,27 @@ class Writer:
             return pl.DataFrame(schema=ENTRY_COLUMNS)
         number = pl.int_range(pl.len()).over("image_id", "task")
         entry_id = pl.concat_str("image_id", pl.lit("/"), "task", pl.lit("/"), number)
-        return pl.concat(self._parts).with_columns(entry_id=entry_id).select(*ENTRY_COLUMNS)
+        parts = [part.select(sorted(part.columns)) for part in self._parts]
+        return pl.concat(parts).with_columns(entry_id=entry_id).select(*ENTRY_COLUMNS)
 
-    def labels(self, facts: pl.DataFrame) -> None:
-        """A findings entry a row. `labels`: the list of all that is present; empty for no finding."""
+    def ready(self, entries: pl.DataFrame) -> None:
+        """Entries in the words of their source; ENTRY_COLUMNS without entry_id."""
+        self._parts.append(entries.select(name for name in ENTRY_COLUMNS if name != "entry_id"))
+
+    def labels(self, facts: pl.DataFrame, among: Sequence[str] = ()) -> None:
+        """A findings entry a row. `labels`: the list of all that is present; empty for no finding.
+
+        Args:
+            among: the only findings that anybody looked for; the prompt names them.
+        """
+        named = [text.format(among=", ".join(among)) for text in _AMONG] if among else None
         key = pl.col("labels").list.unique().list.sort().list.join("|")
         self._add(
             facts.with_columns(answer=key),
             "findings",
-            "multi-label",
+            "among" if named else "multi-label",
             lambda key: findings.render(set(filter(None, key.split("|")))).text,
+            templates=named,
         )
 
     def presence(
@@ -143,9 +155,11 @@ class Writer:
         kind: str,
         render: Callable[[Any], str],
         slot: str = "",
+        templates: Sequence[str] | None = None,
     ) -> None:
         """Adds an entry a row. `answer` is rendered once for each value that occurs; column `slot` fills the
-        slot of that name in the prompt; a column `kind` of the facts says the kind more finely."""
+        slot of that name in the prompt; a column `kind` of the facts says the kind more finely. Prompts are
+        the task's own unless `templates` are given."""
         answer = pl.col("answer")
         rendered, faults = _rendered(facts["answer"].unique().to_list(), render)
         why = answer.replace_strict(faults, default=None, return_dtype=pl.String)
@@ -153,7 +167,7 @@ class Writer:
             trap = pl.col(slot).str.contains(BOX_SLOT, literal=True).fill_null(True)
             why = pl.when(trap).then(pl.lit(f"{slot} is missing or holds a box slot")).otherwise(why)
         kept = self.funnel.keep_unless(f"written as {task}", "facts", facts, why, reject=True)
-        templates = PROMPTS[task][kind]
+        templates = templates or PROMPTS[task][kind]
         pick = _picked(kept, self.seed, f"{task}/{kind}", len(templates))
         prompt = _slotted(templates, slot).gather(pick)
         before, after = prompt.struct.field("before"), prompt.struct.field("after")

@@ -7,7 +7,9 @@ import gzip
 import hashlib
 import importlib.metadata
 import importlib.util
+import math
 import os
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -17,9 +19,11 @@ from typing import NamedTuple
 from data_recipes.errors import UserError
 
 PACKAGE = "torchxrayvision"  # carries the annotation files of several datasets under `data/`
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".img")
 _PACKED = ("", ".gz", ".zip")
 _DEPTH = 3  # folders below the root in which tables are looked for; images may lie deeper
+_WIDEST = 1000  # folders beside each other; more are those of patients or studies, which hold no tables
+_HEAD = 4096  # bytes in which a header is looked for
 _HASHED = 64 * 2**20  # bytes; larger tables are known by size and time of change
 
 
@@ -46,7 +50,7 @@ class Files:
     def _by_name(self) -> dict[str, list[Path]]:
         """File name -> files of that name near the root, by path."""
         found: dict[str, list[Path]] = {}
-        for folder, names in _walk(self.root, _DEPTH):
+        for folder, names in _walk(self.root, _DEPTH, _WIDEST):
             for name in names:
                 found.setdefault(name, []).append(folder / name)
         return found
@@ -59,8 +63,7 @@ class Files:
         """
         for name in (name + suffix for name in needed.names for suffix in _PACKED):
             for path in self._by_name.get(name, ()):
-                if not path.resolve().is_relative_to(self.root):
-                    raise UserError(f"{path} is a link out of {self.root}: put the file itself there")
+                unlinked(path, self.root)
                 if not needed.header or needed.header in _head(path):
                     return path
         return None
@@ -79,14 +82,32 @@ class Files:
             f"{needed.adds}: `imax doctor --data {self.root}` lists what is there"
         )
 
+    def of_kind(self, suffixes: tuple[str, ...]) -> list[Path]:
+        """Files near the root whose names end so, by path.
+
+        Raises:
+            UserError: one is a link that leaves the folder.
+        """
+        every = sorted(path for paths in self._by_name.values() for path in paths)
+        found = [path for path in every if path.name.lower().endswith(suffixes)]
+        for path in found:
+            if not path.resolve().is_relative_to(self.root):
+                raise UserError(f"{path} is a link out of {self.root}: put the file itself there")
+        return found
+
     @cached_property
     def image_files(self) -> list[str]:
-        """Paths of all image files relative to the root, at any depth; links to folders are not followed."""
+        """Paths of all image files relative to the root, at any depth."""
+        return self.every(IMAGE_SUFFIXES)
+
+    def every(self, suffixes: tuple[str, ...]) -> list[str]:
+        """Paths of all files with these suffixes (in lower case) relative to the root, at any depth, nearest
+        first; links to folders are not followed."""
         found: list[str] = []
         for folder, names in _walk(self.root):
             below = folder.relative_to(self.root).as_posix()
             for name in names:
-                if name.lower().endswith(IMAGE_SUFFIXES):
+                if name.lower().endswith(suffixes):
                     found.append(name if below == "." else f"{below}/{name}")
         return found
 
@@ -102,16 +123,32 @@ class Files:
                     found.setdefault(key, path)
         return found
 
-    def fingerprint(self, needed: Sequence[Needed], *, images: bool) -> str:
-        """Changes with the content of the tables and, with `images`, when an image file comes or goes (not
-        when one is overwritten in place: looking at each of several 100,000 files would take minutes)."""
+    def fingerprint(self, needed: Sequence[Needed], *, images: bool, others: Iterable[str] = ()) -> str:
+        """Changes with the content of the tables and of `others`, paths below the root, and, with `images`,
+        when an image file comes or goes (not when one is overwritten in place: looking at each of several
+        100,000 files would take minutes)."""
+        found = [path for item in needed if (path := self.find(item))]
+        return self.fingerprint_of([*found, *(self.root / name for name in others)], images=images)
+
+    def fingerprint_of(self, tables: Iterable[Path], *, images: bool) -> str:
+        """As `fingerprint`, of tables by their paths."""
         total = hashlib.sha256()
-        for item in needed:
-            if path := self.find(item):
-                total.update(f"{item.key} {path.name} {_state(path)}\n".encode())
+        for path in tables:
+            total.update(f"{path.relative_to(self.root)} {_state(path)}\n".encode())
         if images:
             total.update("\n".join(self.image_files).encode())
         return total.hexdigest()
+
+
+def unlinked(path: Path, root: Path) -> Path:
+    """The path.
+
+    Raises:
+        UserError: it is a link that leaves the root.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{path} is a link out of {root}: put the file itself there")
+    return path
 
 
 def package_version() -> str:
@@ -146,19 +183,21 @@ def locate(root: str | None, source: str, needed: Sequence[Needed]) -> Files:
     raise UserError(f"source {source} needs --root FOLDER, the folder with {names}: no package carries them")
 
 
-def _walk(root: Path, depth: int = 64) -> Iterator[tuple[Path, list[str]]]:
-    """Folders below the root, nearest first and by name, with the names of their files."""
+def _walk(root: Path, depth: int = 64, widest: float = math.inf) -> Iterator[tuple[Path, list[str]]]:
+    """Folders below the root, nearest first and by name, with the names of their files; not those of which
+    more than `widest` lie in one folder."""
     level = [root]
     for _ in range(depth + 1):
         below: list[Path] = []
         for folder in level:
-            names = []
+            names, inner = [], []
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        below.append(folder / entry.name)
-                    else:
+                        inner.append(folder / entry.name)
+                    elif entry.is_file():  # a pipe or a device would be waited for
                         names.append(entry.name)
+            below += inner if len(inner) <= widest else []
             yield folder, sorted(names)
         level = sorted(below)
         if not level:
@@ -168,9 +207,12 @@ def _walk(root: Path, depth: int = 64) -> Iterator[tuple[Path, list[str]]]:
 def _head(path: Path) -> str:
     """The start of a file, as far as it can be read."""
     try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as member:
+                return member.read(_HEAD).decode(errors="replace")
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return file.read(4096).decode(errors="replace")
-    except (OSError, EOFError, zlib.error):
+            return file.read(_HEAD).decode(errors="replace")
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, IndexError, NotImplementedError, RuntimeError):
         return ""
 
 

@@ -20,6 +20,7 @@ from data_recipes.reject import Rejection
 from data_recipes.sources import SOURCES, reads_files, source
 from data_recipes.stock import drawn_splits, open_stock
 from data_recipes.tasks import TASKS
+from data_recipes.thumbnails import Mark
 
 _PATIENCE = 3  # rounds in a row that may bring nothing that was missing
 
@@ -29,7 +30,7 @@ class Assembled:
     """A mixture before its tables are written; its image files lie in the builder's folder already.
 
     Attributes:
-        digests: image id -> digest of its pixels ("" for none).
+        marks: image id -> what it is known by.
         funnel: where rows were lost, source by source.
         notes: sentences for the card.
         meta: keys that this style adds to `mixture.json`.
@@ -37,7 +38,7 @@ class Assembled:
 
     images: list[Image]
     entries: list[Entry]
-    digests: dict[str, str]
+    marks: dict[str, Mark]
     rejected: list[Rejection]
     funnel: list[Step] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -58,7 +59,7 @@ def assemble(recipe: ImageCentric, folder: Path, *, progress: bool) -> Assembled
         if recipe.images is not None:
             members = members[: getattr(recipe.images, split)]
         result.images.extend(found.image for found in members)
-        result.digests.update({found.image.image_id: found.digest for found in members})
+        result.marks.update({found.image.image_id: found.mark for found in members})
         result.entries.extend(_choose(members, recipe, np.random.default_rng([recipe.seed, number])))
     if result.funnel:
         offered, chosen = sum(len(found.entries) for found in delivered), len(result.entries)

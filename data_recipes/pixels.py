@@ -14,20 +14,30 @@ from typing import TypeVar
 import numpy as np
 import PIL.Image
 
-from data_recipes.dicom import SUFFIXES as DICOM
-from data_recipes.dicom import dicom_size, read_dicom
+from data_recipes import dicom, img
 
 Result = TypeVar("Result")
 
+# Files that PIL does not read, by suffix: how their pixels and their size are read. They become PNG files.
+_READERS: dict[str, tuple[Callable[[Path], np.ndarray], Callable[[Path], tuple[int, int]]]] = {
+    **dict.fromkeys(dicom.SUFFIXES, (dicom.read_dicom, dicom.dicom_size)),
+    **dict.fromkeys(img.SUFFIXES, (img.read_img, img.img_size)),
+}
+REWRITTEN = frozenset(_READERS)
+
 _LONGEST, _LARGEST = 32_768, 200_000_000  # pixels of a side and of an image; no radiograph has more
 _PNG_TRAILER = b"IEND\xaeB`\x82"
+
+
+class _UnfitError(ValueError):
+    """Clear without a look at the pixels, and worded for the user."""
 
 
 def inside(root: Path, relative: str) -> Path:
     """The file that `relative` names under `root`, links resolved.
 
     Raises:
-        ValueError: the path is absolute, or leaves the folder by `..` or by a symbolic link.
+        ValueError: the path is absolute, has a `..`, or leaves the folder by a symbolic link.
     """
     if not relative or "\0" in relative:
         raise ValueError(f"{relative!r} is not a file name")
@@ -36,7 +46,8 @@ def inside(root: Path, relative: str) -> Path:
         path = (base / relative).resolve()
     except (OSError, RuntimeError):  # links in a circle, until Python 3.13
         raise ValueError(f"image {relative!r} cannot be followed") from None
-    if Path(relative).is_absolute() or not path.is_relative_to(base):
+    named = Path(relative)  # "../folder/a.png" comes back, but is another name for a file that has one
+    if named.is_absolute() or ".." in named.parts or not path.is_relative_to(base):
         raise ValueError(
             f"image {relative!r} lies outside the folder: name it relative to the folder, without '..'"
         )
@@ -58,35 +69,44 @@ def fault(path: Path) -> str:
 
 
 def decode(path: Path) -> PIL.Image.Image:
-    """The whole image, decoded, in mode "L"; 16-bit grey values are scaled to 8 bits rather than clipped, and
-    DICOM files are shown as `dicom.read_dicom` says.
+    """The whole image, decoded, in mode "L"; deeper grey values are scaled to 8 bits rather than clipped,
+    what is transparent is black, and files of REWRITTEN suffixes are shown as their readers say.
 
     Raises:
         ValueError: the file is missing, truncated, no image, or too large for a radiograph.
     """
-    if path.suffix.lower() in DICOM:
+    if reader := _READERS.get(path.suffix.lower()):
         size(path)  # is it too large?
-        return _dicom(path, lambda: PIL.Image.fromarray(read_dicom(path)))
+        return _read(path, lambda: PIL.Image.fromarray(reader[0](path)))
     with _opened(path) as image:
         image.load()
         if image.mode.startswith(("I", "F")):
             grey = np.asarray(image, dtype=np.float64)
-            scale = 255 / 65535 if grey.max(initial=0) > 255 else 1.0
-            return PIL.Image.fromarray(np.clip(grey * scale, 0, 255).astype(np.uint8))
+            return PIL.Image.fromarray(np.clip(grey * 255 / _white(grey), 0, 255).astype(np.uint8))
+        if "A" in image.mode or "transparency" in image.info:
+            black = PIL.Image.new("RGBA", image.size, "black")
+            return PIL.Image.alpha_composite(black, image.convert("RGBA")).convert("L")
         return image.convert("L")
+
+
+def _white(grey: np.ndarray) -> int:
+    """The value that stands for white: the largest of the smallest even number of bits, from 8 to 16, that
+    holds all values. A detector gives 10, 12 or 14 bits, and files keep them in 16."""
+    largest = grey.max(initial=0)
+    return next((2**bits - 1 for bits in range(8, 16, 2) if largest < 2**bits), 2**16 - 1)
 
 
 def size(path: Path) -> tuple[int, int]:
     """Width and height of an image from the head of its file, which is not decoded. Raises as `decode`."""
-    if path.suffix.lower() in DICOM:
-        width, height = _dicom(path, lambda: dicom_size(path))
+    if reader := _READERS.get(path.suffix.lower()):
+        width, height = _read(path, lambda: reader[1](path))
         _check_size(path, width, height)
         return width, height
     with _opened(path) as image:
         return int(image.width), int(image.height)
 
 
-def _dicom(path: Path, read: Callable[[], Result]) -> Result:
+def _read(path: Path, read: Callable[[], Result]) -> Result:
     try:
         if not path.is_file():
             raise FileNotFoundError
@@ -99,17 +119,21 @@ def _dicom(path: Path, read: Callable[[], Result]) -> Result:
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if max(width, height) > _LONGEST or width * height > _LARGEST:
-        raise ValueError(f"{path.name}: {width} x {height} pixels are more than any radiograph has")
+        raise _UnfitError(f"image file {path.name}: {width} x {height} pixels, more than any radiograph has")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[PIL.Image.Image]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise _UnfitError(f"image file {path.name} is no regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limits here are ours
             with PIL.Image.open(path) as image:
                 _check_size(path, *image.size)
                 yield image
+    except _UnfitError:
+        raise
     except FileNotFoundError:
         raise ValueError(f"image file {path.name} is missing") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:

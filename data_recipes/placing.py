@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from data_recipes.dicom import SUFFIXES as DICOM
 from data_recipes.errors import UserError
 from data_recipes.harvest import Pixels
-from data_recipes.pixels import decode, digest, inside, safe_name, size, write_png
+from data_recipes.packed import at_hand, is_packed
+from data_recipes.pixels import REWRITTEN, decode, safe_name, size, write_png
 from data_recipes.processes import each
+from data_recipes.thumbnails import Mark, marked
 
 _WORTH_A_WORKER = 400  # files that take as long to decode as a process to start
 
@@ -30,13 +32,12 @@ class Wish(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Where the image lies in the mixture ("" without pixels), its true size (0: unknown), and the digest of
-    its pixels."""
+    """Where the image lies in the mixture ("" without pixels), its true size (0: unknown), and its mark."""
 
     path: str
     width: int
     height: int
-    digest: str
+    mark: Mark
 
 
 def place_all(
@@ -51,7 +52,13 @@ def place_all(
     one = partial(_place, root=root, folder=folder, pixels=pixels)
     if all(_is_settled(wish, pixels) for wish in wishes):
         return [one(wish) for wish in wishes]
-    return list(each(one, wishes, label=label, progress=progress, worth=_WORTH_A_WORKER))
+    # Images of one table follow each other, whatever the order of the wishes.
+    order = sorted(range(len(wishes)), key=lambda n: wishes[n].file if is_packed(wishes[n].file) else "")
+    placed: list[Placed | str] = [""] * len(wishes)
+    results = each(one, [wishes[n] for n in order], label=label, progress=progress, worth=_WORTH_A_WORKER)
+    for n, result in zip(order, results, strict=True):
+        placed[n] = result
+    return placed
 
 
 def place(file: Path, target: Path, *, link: bool) -> None:
@@ -76,25 +83,26 @@ def _is_settled(wish: Wish, pixels: Pixels) -> bool:
 
 def _place(wish: Wish, root: Path, folder: Path, pixels: Pixels) -> Placed | str:
     if _is_settled(wish, pixels):
-        return Placed("", wish.width, wish.height, "")
-    try:
-        file = inside(root, wish.file)
-        if pixels == "skip":
-            width, height = size(file)
-            path = mark = suffix = ""
-        else:
-            content = decode(file)
-            width, height = content.size
-            grey = np.asarray(content)
-            mark, suffix = digest(grey), file.suffix.lower()
-            path = f"images/{safe_name(wish.image_id)}{'.png' if suffix in DICOM else suffix}"
-        for name, said, true in (("width", wish.width, width), ("height", wish.height, height)):
-            if said not in (0, true):
-                return f"image {wish.file} has {name} {true}, the row says {said}"
-    except ValueError as error:
-        return str(error)
-    if path and suffix in DICOM:
-        write_png(grey, folder / path)  # a mixture holds pictures that every tool opens
-    elif path:
-        place(file, folder / path, link=pixels == "link")
+        return Placed("", wish.width, wish.height, Mark())
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(at_hand(root, wish.file, folder))
+            if pixels == "skip":
+                width, height = size(file)
+                path, mark, suffix = "", Mark(), ""
+            else:
+                content = decode(file)
+                width, height = content.size
+                grey = np.asarray(content)
+                mark, suffix = marked(grey), file.suffix.lower()
+                path = f"images/{safe_name(wish.image_id)}{'.png' if suffix in REWRITTEN else suffix}"
+            for name, said, true in (("width", wish.width, width), ("height", wish.height, height)):
+                if said not in (0, true):
+                    return f"image {wish.file} has {name} {true}, the row says {said}"
+        except ValueError as error:
+            return str(error)
+        if path and suffix in REWRITTEN:
+            write_png(grey, folder / path)  # a mixture holds pictures that every tool opens
+        elif path:
+            place(file, folder / path, link=pixels == "link" or is_packed(wish.file))
     return Placed(path, width, height, mark)

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from data_recipes.pixels import digest, safe_name, write_png
+from data_recipes.pixels import safe_name, write_png
 from data_recipes.processes import WORTH_A_WORKER, each
 from data_recipes.records import Entry, Image
 from data_recipes.reject import Rejection
 from data_recipes.sources import Sample, Source
+from data_recipes.thumbnails import Mark, marked
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Job:
 
 
 class Delivered(NamedTuple):
-    """An image as it lies in the folder, the digest of its pixels ("" for none), and its candidates."""
+    """An image as it lies in the folder, its mark, and its candidates."""
 
     image: Image
-    digest: str
+    mark: Mark
     entries: tuple[Entry, ...]
 
 
@@ -78,4 +79,4 @@ def _deliver(sample: Sample, entries: tuple[Entry, ...], split: str, folder: Pat
     path = f"images/{safe_name(sample.image.image_id)}.png"
     write_png(sample.pixels, folder / path)
     image = replace(sample.image, split=sample.image.split or split, path=path)
-    return Delivered(image, digest(sample.pixels), entries)
+    return Delivered(image, marked(sample.pixels), entries)

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes import decentralised, image_centric
+from data_recipes.duplicates import in_mixture
 from data_recipes.errors import UserError
 from data_recipes.funnel import as_json
 from data_recipes.image_centric import Assembled
+from data_recipes.priors import priors
 from data_recipes.recipe_file import Decentralised, Recipe, load_recipe, recipe_names
 from data_recipes.records import BOX_SLOT, Mixture
 from data_recipes.reject import check_entry
-from data_recipes.sources import file_options, file_source, fingerprint, reads_files, source
+from data_recipes.sources import file_options, file_source, fingerprint, licence_of, reads_files, source
 from data_recipes.splits import crossing, same_pixels
 from data_recipes.stats import counts, density
 from data_recipes.store import (
@@ -34,6 +36,7 @@ from data_recipes.store import (
     record,
     write_mixture,
 )
+from data_recipes.thumbnails import write_marks
 
 __all__ = ["Recipe", "build", "home", "load_recipe", "mixture_folder", "recipe_names"]
 
@@ -99,7 +102,7 @@ def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> 
     Raises:
         UserError: the recipe cannot be met, or `out` holds something else.
     """
-    recipe = _resolved(recipe)
+    recipe = _resolved(recipe, progress)
     key = _key(recipe, progress)
     target = out if out is not None else home() / "mixtures" / f"{recipe.name}-{key[:12]}"
     if _is_built(target, key):
@@ -110,6 +113,7 @@ def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> 
         mixture = _mixture(recipe, assembled, key, matched_name)
         _prune(staging, mixture)
         write_mixture(mixture, staging)
+        write_marks(assembled.marks, mixture.images, staging)
         if assembled.rejected:
             record(assembled.rejected, mixture.meta, staging)
         _install(staging, target, key)
@@ -118,19 +122,22 @@ def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> 
     return target
 
 
-def _resolved(recipe: Recipe) -> Recipe:
-    """The recipe with every policy of its sources of files said, defaults too. Raises UserError as
-    `file_options`."""
+def _resolved(recipe: Recipe, progress: bool) -> Recipe:
+    """The recipe with every policy of its sources of files said, defaults too; of a decentralised one without
+    the sources of tasks that the matched mixture lacks. Raises UserError as `file_options`."""
 
     def said(name: str, options: dict[str, Any]) -> dict[str, Any]:
         return file_options(name, options).model_dump() if reads_files(name) else options
 
     if not isinstance(recipe, Decentralised):
         return recipe.model_copy(update={"options": said(recipe.source, recipe.options)})
-    sources = {
-        task: given.model_copy(update={"options": said(given.source, given.options)})
-        for task, given in recipe.sources.items()
-    }
+    volumes = read_meta(_matched(recipe, progress))["counts"]["train"]["per_task"]
+    sources = {}
+    for task, given in recipe.sources.items():
+        if volumes.get(task):
+            with decentralised.told(recipe, task):
+                options = said(given.source, given.options)
+            sources[task] = given.model_copy(update={"options": options})
     return recipe.model_copy(update={"sources": sources})
 
 
@@ -173,43 +180,60 @@ def _mixture(recipe: Recipe, assembled: Assembled, key: str, matched_name: str) 
     written = recipe.model_dump()
     if matched_name:
         written["match"]["to"] = matched_name  # not a path of this machine
-    leaks = same_pixels(images, assembled.digests)
+    digests = {name: mark.digest for name, mark in assembled.marks.items()}
+    leaks = same_pixels(images, digests)
+    copies = in_mixture(images, assembled.marks, recipe.duplicates.limits)
     meta = {
         "schema": SCHEMA,
         "name": recipe.name,
         "key": key,
-        "license": recipe.license,
+        "license": _hub_licence(recipe),
         "recipe": _without_folders(written),
-        "sources": {name: source(name).VERSION for name in _source_names(recipe)},
-        "licences": {name: file_source(name).LICENCE for name in _source_names(recipe) if reads_files(name)},
+        "sources": {name: source(name).VERSION for name in source_names(recipe)},
+        "licences": {name: licence_of(name).as_json() for name in source_names(recipe)},
         "languages": sorted(
-            {code for name in _source_names(recipe) for code in getattr(source(name), "LANGUAGES", ("en",))}
+            {code for name in source_names(recipe) for code in getattr(source(name), "LANGUAGES", ("en",))}
         ),
-        "mixture_hash": content_hash(images, entries, assembled.digests),
+        "mixture_hash": content_hash(images, entries, digests),
         "counts": counts(images, entries),
         "density": density(images, entries),
+        "priors": priors(images, entries),
         "rejected": len(assembled.rejected),
         "match": None,
         "notes": [
-            *(note for name in _source_names(recipe) for note in getattr(source(name), "NOTES", ())),
+            *(note for name in source_names(recipe) for note in getattr(source(name), "NOTES", ())),
             *assembled.notes,
             *(f"LEAKAGE: {len(leaks)} images have the pixels of one in another split." for _ in leaks[:1]),
+            *(
+                f"LEAKAGE: {len(copies.across)} pairs of images in two splits are near-duplicates."
+                for _ in copies.across[:1]
+            ),
         ],
         "leakage": len(leaks),
+        "near_duplicates": copies.summary(),
         "funnel": as_json(assembled.funnel),
         **assembled.meta,
     }
     return Mixture(tuple(images), tuple(entries), meta)
 
 
-def _source_names(recipe: Recipe) -> list[str]:
+def source_names(recipe: Recipe) -> list[str]:
+    """Names of the sources that a recipe reads."""
     if isinstance(recipe, Decentralised):
         return sorted({given.source for given in recipe.sources.values()})
     return [recipe.source]
 
 
+def _hub_licence(recipe: Recipe) -> str:
+    """What the recipe says, else the licence that all of its sources share, else "other"."""
+    shared = {licence_of(name).hub for name in source_names(recipe)}
+    return shared.pop() if recipe.license == "other" and len(shared) == 1 else recipe.license
+
+
 def _without_folders(written: dict[str, Any]) -> dict[str, Any]:
     """The recipe as the card may show it: a path among the options keeps its last name only."""
+    if "match" in written:
+        written["match"]["changes"] = _last_names(written["match"]["changes"])
     for part in (written, *written.get("sources", {}).values()):
         if "options" in part:
             part["options"] = _last_names(part["options"])
@@ -228,13 +252,16 @@ def _key(recipe: Recipe, progress: bool) -> str:
     """SHA-256 of everything that the content depends on: recipe, versions of sources, files, matched
     mixture."""
     parts: dict[str, Any] = {"schema": SCHEMA, "recipe": recipe.model_dump()}
+    files: list[tuple[str, str]] = []
     if isinstance(recipe, Decentralised):
         parts["matched"] = read_meta(_matched(recipe, progress))["mixture_hash"]
-        used = [(given.source, given.options) for given in recipe.sources.values()]
+        for task, given in recipe.sources.items():
+            with decentralised.told(recipe, task):
+                files.append((given.source, fingerprint(given.source, given.options)))
         parts["recipe"]["match"] = {**parts["recipe"]["match"], "to": "", "changes": {}}
     else:
-        used = [(recipe.source, recipe.options)]
-    parts["sources"] = [(name, source(name).VERSION, fingerprint(name, options)) for name, options in used]
+        files = [(recipe.source, fingerprint(recipe.source, recipe.options))]
+    parts["sources"] = [(name, source(name).VERSION, state) for name, state in files]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

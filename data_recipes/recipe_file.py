@@ -15,12 +15,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from data_recipes.duplicates import CORRELATION, DISTANCE, Limits
 from data_recipes.errors import UserError, unknown
-from data_recipes.sources import SOURCES
+from data_recipes.sources import SOURCES, source_of
 from data_recipes.tasks import TASKS
 
 FOLDER = Path(__file__).parent / "recipes"
 MatchBy = Literal["entries", "images", "tokens", "steps"]
+Short = Literal["fail", "take"]
 
 
 class _Part(BaseModel):
@@ -70,12 +72,14 @@ class Match(_Part):
         by: what is held equal between the two training splits.
         changes: changes to the matched recipe, such as {"images": {"train": 64}}.
         image_tokens: tokens an image costs the model, for `by: tokens` and for the record.
+        short: what to do where a source has less than a task needs: fail, or take what there is and say so.
     """
 
     to: str
     by: MatchBy = "entries"
     changes: dict[str, Any] = {}
     image_tokens: int = Field(default=64, ge=0)
+    short: Short = "fail"
 
 
 class TaskSource(_Part):
@@ -85,12 +89,29 @@ class TaskSource(_Part):
     options: dict[str, Any] = {}
 
 
+class Duplicates(_Part):
+    """When an image counts as a near-duplicate of another.
+
+    Attributes:
+        distance: bits of 64 in which their perceptual hashes differ at most.
+        correlation: how well fine detail of their thumbnails correlates at least.
+    """
+
+    distance: int = Field(default=DISTANCE, ge=0, le=64)
+    correlation: float = Field(default=CORRELATION, gt=0, le=1)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.distance, self.correlation)
+
+
 class _Common(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     description: str = ""
     license: str = "other"
     seed: int = Field(default=0, ge=0)
     first_patient: int = Field(default=0, ge=0)
+    duplicates: Duplicates = Duplicates()
 
 
 class ImageCentric(_Common):
@@ -163,7 +184,7 @@ def _raw(name_or_path: str) -> tuple[dict[str, Any], Path, str]:
     path = FOLDER / f"{name_or_path}.yaml" if name_or_path in recipe_names() else Path(name_or_path)
     if path.is_dir():
         name = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().name).strip("-") or "folder"
-        return {"name": name, "source": "folder", "options": {"root": "."}}, path.resolve(), str(path)
+        return {"name": name, "source": source_of(path), "options": {"root": "."}}, path.resolve(), str(path)
     if not path.is_file():
         if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
             raise UserError(f"no recipe file {name_or_path}")
@@ -244,8 +265,9 @@ def _explained(error: ErrorDetails, model: type[BaseModel], where: str) -> UserE
     if error["type"] == "missing":
         return UserError(f"{where}: key {dotted} is missing")
     if error["type"] == "literal_error":
-        values = get_args(MatchBy) if keys[-1] == "by" else ("image-centric", "decentralised")
-        return UserError(f"{where}: {unknown(dotted, str(value), values)}")
+        values = {"by": get_args(MatchBy), "short": get_args(Short)}
+        legal = values.get(keys[-1], ("image-centric", "decentralised"))
+        return UserError(f"{where}: {unknown(dotted, str(value), legal)}")
     if error["type"] in ("model_type", "dict_type"):
         return UserError(f"{where}: {dotted} is {value!r}: give it keys and values, indented below")
     trap = ""

@@ -13,6 +13,8 @@ from data_recipes.records import BOX_SLOT, SPLITS, Box, Entry, Image
 from data_recipes.tables import NumberedRow
 from data_recipes.tasks import TASKS, task
 
+_LONGEST_TEXT = 100_000  # characters; a long report has some thousand
+
 
 class Rejection(NamedTuple):
     """One row that was left out: the file it stands in, its number there (from 1), and why."""
@@ -129,6 +131,10 @@ def text(row: Any, key: str, *, empty: bool = False) -> str:
         raise ValueError(f"{key} is {value!r} ({_kind(value)}), expected text")
     if not empty and not value.strip():
         raise ValueError(f"{key} is empty")
+    if "\0" in value:
+        raise ValueError(f"{key} holds a NUL byte ({value[:60]!r})")
+    if len(value) > _LONGEST_TEXT:
+        raise ValueError(f"{key} has {len(value)} characters, more than {_LONGEST_TEXT}")
     try:
         value.encode()
     except UnicodeEncodeError:

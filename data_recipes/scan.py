@@ -3,14 +3,9 @@ not fit. A broken row is rejected; the good ones all survive."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
-import gzip
 import io
-import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -19,6 +14,7 @@ from typing import Any
 import polars as pl
 from polars.exceptions import NoDataError, PolarsError
 
+from data_recipes.contents import broken, is_utf8, items, json_lines, text_of
 from data_recipes.errors import UserError
 from data_recipes.funnel import Funnel
 
@@ -26,10 +22,24 @@ from data_recipes.funnel import Funnel
 Columns = Mapping[str, str | tuple[str, ...]]
 
 _LONGEST = 1000  # lines that one quoted value may run over
-_LARGEST = 4 * 2**30  # bytes that a packed table may grow to
 
 
-def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | None = None) -> pl.DataFrame:
+def names(path: Path, separator: str = ",") -> list[str]:
+    """The names in the header of a CSV file, without blanks around them. Raises as `read`."""
+    try:
+        return [name.strip() for name in _lazy(path, separator).collect_schema().names()]
+    except (NoDataError, PolarsError) as error:
+        raise broken(path, error) from None
+
+
+def read(
+    path: Path,
+    columns: Columns,
+    funnel: Funnel,
+    *,
+    optional: Columns | None = None,
+    separator: str = ",",
+) -> pl.DataFrame:
     """The named columns of a CSV file as text (empty: null), with `file` and `row` (from 1, after the
     header).
 
@@ -40,41 +50,52 @@ def read(path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | No
         UserError: the file is missing, truncated, empty or no CSV, or lacks a column.
     """
     try:
-        rows = _select(path, _lazy(path), columns, optional or {}).collect()
+        rows = _selected(path, _lazy(path, separator), columns, optional or {})
     except NoDataError as error:
-        raise _broken(path, error) from None
+        raise broken(path, error) from None
     except PolarsError:
-        lazy, faults = _row_by_row(path)
-        rows = _select(path, lazy, columns, optional or {}).collect()
+        lazy, faults = _row_by_row(path, separator)
+        rows = _selected(path, lazy, columns, optional or {})
         why = pl.col("row").replace_strict(faults, default=None, return_dtype=pl.String)
         rows = funnel.keep_unless(f"parse {path.name}", "rows", rows, why, reject=True)
+    rows = _without_nul(rows, path, funnel)
     blank = pl.all_horizontal(pl.col(name).is_null() for name in (*columns, *(optional or {})))
     return funnel.keep(f"read {path.name}", "rows", rows, {"blank": blank})
 
 
 def read_json(
-    path: Path, columns: Columns, funnel: Funnel, *, optional: Columns | None = None
+    path: Path,
+    columns: Columns,
+    funnel: Funnel,
+    *,
+    optional: Columns | None = None,
+    empty_list: str = "",
+    lines: bool = False,
 ) -> pl.DataFrame:
-    """As `read`, of a JSON file that holds a list of objects; a value that is a list stands for its parts,
-    joined by ", ". What is no object is rejected."""
-    try:
-        items = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise _broken(path, error) from None
-    if not isinstance(items, list):
-        raise UserError(f"{path} holds no list of objects")
-    objects = [item if isinstance(item, dict) else {} for item in items]
-    names = list(dict.fromkeys(name for item in objects for name in item))
-    frame = pl.LazyFrame(
-        {name: [_as_text(item.get(name)) for item in objects] for name in names},
-        schema=dict.fromkeys(names, pl.String),
-    )
-    if not names:
-        return pl.DataFrame(
-            schema={**dict.fromkeys((*columns, *(optional or {}), "file"), pl.String), "row": pl.Int64}
-        )
-    rows = _select(path, frame, columns, optional or {}).collect()
-    nameless = pl.col("row").is_in([n for n, item in enumerate(items, start=1) if not isinstance(item, dict)])
+    """As `read`, of a JSON file that holds a list of objects, or with `lines` one a line; a value that is a
+    list stands for its parts, joined by ", ", an empty one for `empty_list`. What is no object is rejected.
+
+    The objects are read one by one, and only what is asked for is kept of each.
+    """
+    every = {**columns, **(optional or {})}
+    wanted = {name for theirs in every.values() for name in _accepted(theirs)}
+    values: dict[str, list[str | None]] = {name: [] for name in wanted}
+    there: dict[str, None] = {}
+    odd: list[int] = []
+    for number, item in enumerate(json_lines(path) if lines else items(path), start=1):
+        if not isinstance(item, dict):
+            odd.append(number)
+            item = {}
+        if not there.keys() >= item.keys():
+            there.update(dict.fromkeys(item))
+        for name, column in values.items():
+            column.append(_as_text(item.get(name), empty_list))
+    if not there:
+        return pl.DataFrame(schema={**dict.fromkeys((*every, "file"), pl.String), "row": pl.Int64})
+    frame = pl.LazyFrame(values, schema=dict.fromkeys(values, pl.String))
+    rows = _select(path, frame, choose(path, list(there), columns, optional or {})).collect()
+    rows = _without_nul(rows, path, funnel)
+    nameless = pl.col("row").is_in(odd)
     return funnel.keep(f"read {path.name}", "rows", rows, {"is no object": nameless}, reject=True)
 
 
@@ -95,79 +116,50 @@ def numbers(
     )
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, such as a list of images. Raises as `read`."""
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+def _without_nul(rows: pl.DataFrame, path: Path, funnel: Funnel) -> pl.DataFrame:
+    """Rejects rows with NUL bytes: the marks of a damaged file, which no text of people's has."""
+    texts = [name for name, kind in rows.schema.items() if kind == pl.String]
+    nul = pl.any_horizontal(pl.col(name).str.contains("\0", literal=True).fill_null(False) for name in texts)
+    if not rows.select(nul.any()).item():
+        return rows
+    return funnel.keep(f"text of {path.name}", "rows", rows, {"holds a NUL byte": nul}, reject=True)
 
 
-def content(path: Path) -> bytes:
-    """The bytes of a file, unpacked where its name ends on .gz or .zip.
-
-    Raises:
-        UserError: it is missing, truncated, or not what its name says.
-    """
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as packed:
-                return _limited(packed.read(_LARGEST + 1), path)
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                return _limited(archive.read(_member(archive, path)), path)
-        return path.read_bytes()
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise _broken(path, error) from None
-
-
-def _as_text(value: Any) -> str | None:
+def _as_text(value: Any, empty_list: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (", ".join(map(str, value)) or empty_list) if isinstance(value, list) else str(value)
 
 
-def _limited(data: bytes, path: Path) -> bytes:
-    if len(data) > _LARGEST:
-        raise UserError(f"{path} grows beyond {_LARGEST >> 30} GiB: unpack it first")
-    return data
-
-
-def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
-    """The one table in an archive."""
-    wanted = path.name.removesuffix(".zip")
-    members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
-    named = [member for member in members if Path(member.filename).name == wanted]
-    found = named or members
-    if len(found) != 1:
-        raise UserError(f"{path} holds {len(members)} files, none or several of them named {wanted}")
-    if found[0].file_size > _LARGEST:
-        raise UserError(f"{path} grows beyond {_LARGEST >> 30} GiB: unpack it first")
-    return found[0]
-
-
-def _lazy(path: Path) -> pl.LazyFrame:
+def _lazy(path: Path, separator: str = ",") -> pl.LazyFrame:
     """All columns as text. Of an unpacked table in UTF-8, only what is asked for is read from the disk."""
-    if path.suffix not in (".gz", ".zip") and _is_utf8(path):
-        return pl.scan_csv(path, infer_schema=False, glob=False)  # a folder may be called "[new]"
-    return pl.scan_csv(io.BytesIO(_text(path).encode()), infer_schema=False)
+    if path.suffix not in (".gz", ".zip") and is_utf8(path):
+        # A folder may be called "[new]".
+        return pl.scan_csv(path, infer_schema=False, glob=False, separator=separator)
+    return pl.scan_csv(io.BytesIO(text_of(path).encode()), infer_schema=False, separator=separator)
 
 
-def _select(path: Path, frame: pl.LazyFrame, columns: Columns, optional: Columns) -> pl.LazyFrame:
-    chosen = _choose(path, frame.collect_schema().names(), columns, optional)
+def _selected(path: Path, frame: pl.LazyFrame, columns: Columns, optional: Columns) -> pl.DataFrame:
+    return _select(path, frame, choose(path, frame.collect_schema().names(), columns, optional)).collect()
+
+
+def _select(path: Path, frame: pl.LazyFrame, chosen: Iterable[pl.Expr]) -> pl.LazyFrame:
     numbered = frame.with_row_index("__row", offset=1)
     return numbered.select(
         *chosen, pl.lit(path.name).alias("file"), pl.col("__row").cast(pl.Int64).alias("row")
     )
 
 
-def _row_by_row(path: Path) -> tuple[pl.LazyFrame, dict[int, str]]:
+def _row_by_row(path: Path, separator: str) -> tuple[pl.LazyFrame, dict[int, str]]:
     """The slow way, for a table with broken rows: all rows, and what is wrong with which."""
-    records = _records(_text(path).splitlines())
+    records = _records(text_of(path).splitlines(), separator)
     header = next(records, None) or []
     names = [name if name and name not in header[:i] else f"{name}_{i}" for i, name in enumerate(header)]
     faults: dict[int, str] = {}
     columns: dict[str, list[str | None]] = {name: [] for name in names}
     for number, row in enumerate(records, start=1):
         if row is None:
-            faults[number] = "has a quote that is never closed"
+            faults[number] = "has a quote that is never closed, or a value of absurd length"
         elif len(row) > len(names):
             faults[number] = "has more fields than the header"
         for name, value in zip_longest(names, (row or [])[: len(names)]):
@@ -175,7 +167,7 @@ def _row_by_row(path: Path) -> tuple[pl.LazyFrame, dict[int, str]]:
     return pl.LazyFrame(columns, schema=dict.fromkeys(names, pl.String)), faults
 
 
-def _records(lines: Sequence[str]) -> Iterator[list[str] | None]:
+def _records(lines: Sequence[str], separator: str) -> Iterator[list[str] | None]:
     """The fields of each record, None for a line with a quote that no later line closes."""
     place = 0
     while place < len(lines):
@@ -187,16 +179,28 @@ def _records(lines: Sequence[str]) -> Iterator[list[str] | None]:
             yield None
             place += 1
             continue
-        yield next(csv.reader(["\n".join(lines[place:end])]), [])
+        try:
+            yield next(csv.reader(["\n".join(lines[place:end])], delimiter=separator), [])
+        except csv.Error:  # a field of more characters than the reader takes
+            yield None
         place = end
 
 
-def _choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns) -> Iterable[pl.Expr]:
+def _accepted(theirs: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (theirs,) if isinstance(theirs, str) else theirs
+
+
+def choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns) -> Iterator[pl.Expr]:
+    """The columns of a table with these column names under our names, empty values as null.
+
+    Raises:
+        UserError: it lacks one of `columns`.
+    """
     there: dict[str, str] = {}
     for name in names:
         there.setdefault(name.strip(), name)
     for ours, theirs in {**columns, **optional}.items():
-        accepted = (theirs,) if isinstance(theirs, str) else theirs
+        accepted = _accepted(theirs)
         found = next((there[name] for name in accepted if name in there), None)
         if found is None and ours in columns:
             lower = {name.lower(): name for name in there}
@@ -208,46 +212,3 @@ def _choose(path: Path, names: Sequence[str], columns: Columns, optional: Column
             )
         value = pl.col(found) if found is not None else pl.lit(None, pl.String)
         yield pl.when(value != "").then(value).alias(ours)
-
-
-def _text(path: Path) -> str:
-    return _decoded(content(path))
-
-
-def _decoded(data: bytes) -> str:
-    """Text in UTF-8; lines that are not are read as Windows-1252 (the usual second encoding in one file)."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return "".join(_line(line) for line in data.splitlines(keepends=True)).removeprefix("\ufeff")
-
-
-def _line(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("cp1252", errors="replace")
-
-
-def _is_utf8(path: Path) -> bool:
-    """Whether the whole file is UTF-8, read in pieces; a byte order mark of UTF-16 says no."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(2**24):
-                decoder.decode(piece)
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    except OSError as error:
-        raise _broken(path, error) from None
-    return True
-
-
-def _broken(path: Path, error: Exception) -> UserError:
-    if isinstance(error, FileNotFoundError):
-        return UserError(f"{path} is missing")
-    reason = " ".join(str(error).split())[:120]
-    return UserError(f"{path} is truncated, empty, or not what its name says ({reason}): get it again")

@@ -20,17 +20,17 @@ _HEADER = re.compile(r"^[ \t]*([A-Z][A-Z /&,()-]{2,60}?)[ \t]*:", re.MULTILINE)
 _KNOWN = {"findings": ("FINDING",), "impression": ("IMPRESSION", "CONCLUSION")}
 
 # A sentence: up to a stop that white space follows, so that "2.5 cm" stays whole.
-_SENTENCE = r"(?:[^.!?]|[.!?][^\s.!?])+[.!?]*"
+SENTENCE = r"(?:[^.!?]|[.!?][^\s.!?])+[.!?]*"
 # Words that speak of an earlier image. "Increased" and "new" alone do not: "increased lung markings" may be
 # all that is seen.
-_PRIOR = (
+PRIOR = (
     r"(?i)\b(?:compar(?:ed|ison|ing|ative)|(?:prior|previous(?:ly)?|preceding|earlier) |unchanged|stable\b|"
     r"interval(?:ly)?\b|again (?:seen|noted|demonstrated|identified|is|are)|as before|no longer|newly|"
     r"no new\b|since (?:the )?(?:prior|previous|last|exam|study)|persist(?:s|ent|ing)?\b|re-?demonstrat\w+|"
     r"no (?:significant |appreciable |substantial )?change|(?:improv|worsen|resolv)(?:ed|ing)\b|follow-?up|"
     r"(?:has|have) (?:cleared|increased|decreased|developed|been (?:removed|placed)))"
 )
-_REMOVED = r"XXXX|___"
+REMOVED = r"XXXX|___"
 
 
 class ReportOptions(BaseModel):
@@ -79,8 +79,8 @@ def cleaned(text: pl.Expr, options: ReportOptions) -> pl.Expr:
     sentence = pl.element()
     keep = sentence.str.contains(r"\w")
     if options.priors == "drop":
-        keep &= ~sentence.str.contains(_PRIOR)
+        keep &= ~sentence.str.contains(PRIOR)
     if options.removed == "drop":
-        keep &= ~sentence.str.contains(_REMOVED)
-    sentences = text.str.replace_all(r"\s+", " ").str.extract_all(_SENTENCE)
+        keep &= ~sentence.str.contains(REMOVED)
+    sentences = text.str.replace_all(r"\s+", " ").str.extract_all(SENTENCE)
     return sentences.list.eval(sentence.filter(keep).str.strip_chars()).list.join(" ")

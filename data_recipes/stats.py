@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from data_recipes.licence import licence
+from data_recipes.priors import priors
 from data_recipes.records import BOX_SLOT, SPLITS, Entry, Image, Mixture
 from data_recipes.splits import crossing
 from data_recipes.tasks import TASKS
@@ -58,7 +60,8 @@ def density(images: Iterable[Image], entries: Iterable[Entry], split: str = "tra
 def statistics(mixture: Mixture) -> dict[str, Any]:
     """All of it, ready for JSON: counts, the funnel, how many patients cross splits, and for the train split
     the density, how many images have 1, 2, ... tasks and entries, `cooccurrence[a][b]` (the number of images
-    that carry both tasks), and entries per kind."""
+    that carry both tasks), and entries per kind; near-duplicates as the build found them (None: by an older
+    version, which did not look), and what the text alone answers."""
     found = tasks_of_images(mixture.images, mixture.entries, "train")
     together: dict[str, Counter[str]] = defaultdict(Counter)
     for tasks in found.values():
@@ -70,8 +73,14 @@ def statistics(mixture: Mixture) -> dict[str, Any]:
         "mixture_hash": mixture.meta.get("mixture_hash", ""),
         "rejected": mixture.meta.get("rejected", 0),
         "funnel": mixture.meta.get("funnel", []),
+        "licences": {
+            name: licence(said).as_json() for name, said in mixture.meta.get("licences", {}).items()
+        },
         "without_pixels": sum(not image.path for image in mixture.images),
         "leakage": mixture.meta.get("leakage", 0),
+        "near_duplicates": mixture.meta.get("near_duplicates"),
+        "match": mixture.meta.get("match"),
+        "priors": priors(mixture.images, mixture.entries),
         "patients_in_two_splits": len(crossing(mixture.images)),
         "counts": counts(mixture.images, mixture.entries),
         "density": density(mixture.images, mixture.entries),

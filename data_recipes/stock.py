@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from data_recipes.draws import draws
+from data_recipes.duplicates import Known
 from data_recipes.errors import UserError
 from data_recipes.harvest import Harvest, Pixels
 from data_recipes.placing import Placed, Wish, place_all
@@ -19,6 +20,7 @@ from data_recipes.records import SPLITS, Box, Entry, Image
 from data_recipes.reject import Rejection
 from data_recipes.sources import file_options, file_source
 from data_recipes.splits import by_patient
+from data_recipes.thumbnails import Mark
 
 _NO_PIXELS = "Built without pixels: good for counting and comparing mixtures, not for training."
 
@@ -28,11 +30,13 @@ class Stock:
 
     Attributes:
         broken: how many images were asked for whose file cannot be used.
+        copies: how many of the others were left out as near-duplicates of a known image.
         rejected: rows that cannot be used, those of broken images among them.
 
     Args:
         splits: split of each image of the harvest; images of other splits than SPLITS are left out.
         tasks: entries of other tasks are left out.
+        known: images that are near-duplicates of one of these are left out.
         shuffle: hand patients out in an order drawn by their id, so that the first so many images are a
             fair sample; else in the order of the files.
     """
@@ -47,6 +51,7 @@ class Stock:
         *,
         seed: int,
         shuffle: bool,
+        known: Known | None = None,
     ) -> None:
         self._root, self._folder, self._pixels = harvest.root, folder, pixels
         self.funnel = harvest.funnel
@@ -69,7 +74,8 @@ class Stock:
             .rename({"file": "table"})
         )
         self._free = np.ones(images.height, bool)
-        self.broken = 0
+        self.broken = self.copies = 0
+        self._known = known
         self._claims: dict[str, str] = {}
 
     def take(
@@ -91,6 +97,11 @@ class Stock:
         told = _entries_of(entries, rows["place"])
         return self._deliver(rows, placed, told)
 
+    def free(self, tasks: Collection[str]) -> int:
+        """How many images with entries of any of these tasks have not been asked for."""
+        places = self._entries.filter(pl.col("task").is_in(list(tasks)))["place"].unique().to_numpy()
+        return int(np.count_nonzero(self._free[places]))
+
     def left(self, splits: Iterable[str], task: str = "") -> bool:
         """Whether one more image of these splits could be asked for."""
         return bool(self._choose(dict.fromkeys(splits, 1), self._of(task), task))
@@ -99,7 +110,11 @@ class Stock:
         """Says in the funnel what became of the images."""
         number, asked = len(self._free), int(np.count_nonzero(~self._free))
         self.funnel.count("images asked for", "images", number, asked, "more than were asked for")
-        self.funnel.count("image files", "images", asked, asked - self.broken, "file missing or unusable")
+        good = asked - self.broken
+        self.funnel.count("image files", "images", asked, good, "file missing or unusable")
+        if self._known:
+            why = "near-duplicate of an image of the matched mixture"
+            self.funnel.count("images of its own", "images", good, good - self.copies, why)
 
     def _of(self, task: str) -> pl.DataFrame:
         return self._entries.filter(pl.col("task") == task) if task else self._entries
@@ -125,7 +140,12 @@ class Stock:
         self, rows: pl.DataFrame, placed: Sequence[Placed | str], told: Mapping[int, list[_Told]]
     ) -> list[Delivered]:
         delivered = []
-        for row, result in zip(rows.iter_rows(named=True), placed, strict=True):
+        marks = [Mark() if isinstance(result, str) else result.mark for result in placed]
+        copies = self._known.copies(marks) if self._known else set()
+        self.copies += len(copies)
+        for place, (row, result) in enumerate(zip(rows.iter_rows(named=True), placed, strict=True)):
+            if place in copies:
+                continue
             entries = told[row["place"]]
             if isinstance(result, str):
                 self.broken += 1
@@ -135,7 +155,7 @@ class Stock:
                 row["image_id"], row["patient_id"], row["split"], self.funnel.source, result.path,
                 result.width, result.height, row["view"],
             )  # fmt: skip
-            delivered.append(Delivered(image, result.digest, tuple(entry for entry, _, _ in entries)))
+            delivered.append(Delivered(image, result.mark, tuple(entry for entry, _, _ in entries)))
         return delivered
 
 
@@ -163,6 +183,7 @@ def open_stock(
     *,
     seed: int,
     shuffle: bool,
+    known: Known | None = None,
 ) -> Stock:
     """The stock of a source of files; `splits` says the split of each image of the harvest, the rest as for
     `Stock`.
@@ -174,7 +195,8 @@ def open_stock(
     if checked.placing != "skip" and checked.root is None:
         raise UserError(f"pixels: {checked.placing} needs --root, the folder with the images")
     found = file_source(source).harvest(checked, seed)
-    return Stock(found, splits(found.images), tasks, folder, checked.placing, seed=seed, shuffle=shuffle)
+    splits_ = splits(found.images)
+    return Stock(found, splits_, tasks, folder, checked.placing, seed=seed, shuffle=shuffle, known=known)
 
 
 def drawn_splits(images: pl.DataFrame, fractions: Mapping[str, float], seed: int) -> pl.Series:

@@ -13,12 +13,15 @@ import pyarrow.parquet as pq
 
 from data_recipes.errors import UserError
 
+_LONGEST_LINE = 2**24  # characters of a JSON line; no entry has more, and parsing takes many times the space
+
 # A row as it was found: its number from 1, and what stands there (which may be no mapping at all).
 NumberedRow = tuple[int, Any]
 
 
 def read_rows(path: Path) -> list[NumberedRow]:
-    """The rows of a `.parquet` or `.jsonl` file, numbered from 1; a line that is no JSON comes as its text.
+    """The rows of a `.parquet` or `.jsonl` file, numbered from 1; a line that is no JSON, or
+    absurdly long, comes as text.
 
     Raises:
         UserError: the file is missing or broken.
@@ -26,13 +29,31 @@ def read_rows(path: Path) -> list[NumberedRow]:
     try:
         if path.suffix == ".parquet":
             return list(enumerate(pq.read_table(path).to_pylist(), start=1))
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = decoded(path.read_bytes()).split("\n")
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is truncated, or not what its name says ({reason})") from None
     return [(number, _parsed(line)) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def decoded(data: bytes) -> str:
+    """Text in UTF-8, with or without a byte order mark, or in UTF-16 with one; lines that are not UTF-8 are
+    read as Windows-1252 (the usual second encoding in one file)."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return "".join(_line(line) for line in data.splitlines(keepends=True)).removeprefix("\ufeff")
+
+
+def _line(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("cp1252", errors="replace")
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -52,6 +73,8 @@ def _at_once(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def _parsed(line: str) -> Any:
+    if len(line) > _LONGEST_LINE:
+        return f"{line[:20]}... ({len(line)} characters)"
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

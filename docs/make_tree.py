@@ -18,6 +18,7 @@ FOLDERS = ("data_recipes", "model_adapters", "eval", "taco_probe", "harness", "b
 ABOUT = {
     "data_recipes/recipes/imax.yaml": "image-centric phantom mixture",
     "data_recipes/recipes/dmax.yaml": "its decentralised counterpart, matched in entries",
+    "data_recipes/recipes/dmax_open.yaml": "decentralised mixture of public datasets, matched to imax_nih",
     "data_recipes/recipes/imax_ct.yaml": "image-centric mixture of radiographs of a real CT",
     "model_adapters/tiny/checkpoint": "the weights (float16), tokenizer and processor of `tiny`",
     "docs/architecture.md": "an entry's way from recipe to report",
@@ -25,6 +26,7 @@ ABOUT = {
     "docs/clinical.md": "the rule labeller of chest reports: rules, agreement with other labels, limits",
     "docs/dynamics.md": "optimisation dynamics: every quantity, its formula, its cost",
     "docs/export.md": "the benchmark in lmms-eval and VLMEvalKit",
+    "docs/recipe-export.md": "mixtures in datasets, TRL, LLaMA-Factory, ms-swift, LLaVA; what was run",
     "docs/generation.md": "how answers are generated: shared prefixes, several processes, vLLM",
     "docs/metrics.md": "every metric, intervals, comparisons, seeds",
     "docs/metrics-outside.md": "RadGraph, CheXbert, RaTEScore, GREEN and others, merged into the scores",

@@ -15,11 +15,10 @@ import numpy as np
 
 from data_recipes.records import Box
 from data_recipes.tasks import task
-from data_recipes.tasks.calculation import Ratio
+from data_recipes.tasks.calculation import TOLERANCE, Ratio
 from eval.answers import Answer
 from eval.metrics import FloatArray, rouge_l
 from eval.tasks import metrics
-from eval.tasks.calculation import TOLERANCE
 
 Guess = Callable[[Sequence[Answer]], Any]  # training answers -> the answer to give
 Key = Callable[[Answer], Hashable]

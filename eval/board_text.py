@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from data_recipes.markdown import plain
 from eval.board import Section
 from eval.compare import Difference
 from eval.pairs import Comparison, gain_text, shown
@@ -127,10 +128,10 @@ def markdown(found: Sequence[Section]) -> str:
     """`leaderboard.md`."""
     lines = ["# Leaderboard", ""]
     for section in found:
-        lines += [f"## {_cell(section.title)}", ""]
-        lines += [f"{_cell(text)}\n" for text in (section.apart, *section.notes, section.summary) if text]
+        lines += [f"## {plain(section.title)}", ""]
+        lines += [f"{plain(text)}\n" for text in (section.apart, *section.notes, section.summary) if text]
         lines += _ranking(section)
-        lines += [f"- {_cell(line)}" for line in section.verdicts] + [""]
+        lines += [f"- {plain(line)}" for line in section.verdicts] + [""]
         pairs = section.comparisons.get(section.reference, ())
         lines += _against(section, pairs) if pairs else []
         lines += _seeds(section) if section.seed_groups else []
@@ -147,7 +148,7 @@ def _ranking(section: Section) -> list[str]:
             mark = "" if cell.baseline is None else " ✓" if cell.beats_baseline else " ✗"
             versus = "" if cell.baseline is None else f"<br>baseline {cell.baseline:.1f}"
             cells.append(f"{_estimate(cell)}{mark}{versus}")
-        rows.append([_cell(run.name), *cells])
+        rows.append([plain(run.name), *cells])
     heads = [f"{task}<br>{section.headlines[task]}" for task in section.tasks]
     note = "✓: the lower end of the 95 % interval (by patient) is above the best trivial baseline."
     return [*_grid(["run", "average", *heads], rows), "", note, ""]
@@ -159,20 +160,20 @@ def _against(section: Section, pairs: Sequence[Comparison]) -> list[str]:
     rows = []
     for pair in pairs:
         cells = [_difference(line) for line in (pair.average, *pair.lines[:-1])]
-        rows.append([_cell(pair.first), *cells, *(gain_text(gain) for gain in pair.gains)])
+        rows.append([plain(pair.first), *cells, *(gain_text(gain) for gain in pair.gains)])
     heads = ["run", "average", *section.tasks, *(name.replace("_", " ") for name in names)]
     note = (
         "Points with paired 95 % intervals; p of tasks after Holm's correction; bold: p < 0.05. "
         "Gain of averages: the average over the reference's, minus 1. Average of gains: the mean over tasks "
         "of the score over the reference's, minus 1."
     )
-    return [f"### Against {_cell(section.reference)}", "", *_grid(heads, rows), "", note, ""]
+    return [f"### Against {plain(section.reference)}", "", *_grid(heads, rows), "", note, ""]
 
 
 def _seeds(section: Section) -> list[str]:
     rows = [
         [
-            _cell(f"{group.model}, {group.recipe}: {', '.join(group.names)}"),
+            plain(f"{group.model}, {group.recipe}: {', '.join(group.names)}"),
             str(len(group.seeds)),
             *(
                 f"{spread.mean:.1f} ± {spread.sd:.1f}"
@@ -186,7 +187,7 @@ def _seeds(section: Section) -> list[str]:
     if section.seed_differences:
         pairs = [
             [
-                _cell(f"{pair.first} − {pair.second}"),
+                plain(f"{pair.first} − {pair.second}"),
                 *(_difference(line) for line in (pair.lines[-1], *pair.lines[:-1])),
             ]
             for pair in section.seed_differences
@@ -205,7 +206,7 @@ def _not_computed(section: Section) -> list[str]:
                 reasons.setdefault(f"{task} {name}: {reason}", []).append(run.name)
     if not reasons:
         return []
-    lines = [f"- {_cell(what)} ({_cell(', '.join(names))})" for what, names in reasons.items()]
+    lines = [f"- {plain(what)} ({plain(', '.join(names))})" for what, names in reasons.items()]
     return ["### Not computed", "", *lines, ""]
 
 
@@ -222,9 +223,3 @@ def _difference(line: Difference) -> str:
 
 def _estimate(found: Any) -> str:
     return f"{found.value:.1f} [{found.ci_low:.1f}, {found.ci_high:.1f}]"
-
-
-def _cell(text: str) -> str:
-    """Text that can't break a Markdown table or become HTML in one."""
-    folded = " ".join(text.split())
-    return folded.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from data_recipes.errors import UserError
+from data_recipes.notation import CanonicalBoxes as CanonicalBoxes
 from data_recipes.records import BOX_SLOT, Box, Entry, Image, fill_slots
 from data_recipes.tasks import task
 from eval.answers import Answer, from_json, to_json, truth_of
@@ -32,27 +32,6 @@ class BoxNotation(Protocol):
     def write(self, box: Box, width: int, height: int) -> str: ...
 
     def read(self, text: str, width: int, height: int) -> tuple[str, tuple[Box, ...]]: ...
-
-
-class CanonicalBoxes:
-    """`[x1, y1, x2, y2]` in fractions of the image, the notation of `--notation canonical`."""
-
-    _BOX = re.compile(r"\[\s*" + r"\s*,\s*".join([r"([01]?\.\d+|[01])"] * 4) + r"\s*\]")
-
-    def write(self, box: Box, width: int, height: int) -> str:
-        return "[" + ", ".join(f"{value:.3f}" for value in box.xyxy) + "]"
-
-    def read(self, text: str, width: int, height: int) -> tuple[str, tuple[Box, ...]]:
-        boxes: list[Box] = []
-
-        def slot(match: re.Match[str]) -> str:
-            try:
-                boxes.append(Box(*map(float, match.groups())))
-            except ValueError:
-                return match.group()
-            return BOX_SLOT
-
-        return self._BOX.sub(slot, text), tuple(boxes)
 
 
 def parse(entry: Entry, image: Image, output: str, codec: BoxNotation) -> Any | None:

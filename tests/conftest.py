@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import browser, page  # noqa: F401  (fixtures)
+
 # Models here are so small that a second thread costs more than it gives, on a busy machine many times more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -6,13 +6,15 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from data_recipes.errors import unknown
-from data_recipes.files import Needed
+from data_recipes.files import Files, Needed
 from data_recipes.harvest import FileOptions, Harvest, parse_options
+from data_recipes.licence import Licence, licence
 from data_recipes.records import Entry, Image
 from data_recipes.reject import Rejection
 
@@ -32,8 +34,9 @@ class Source(Protocol):
     """A module that makes images. Units are cheap, picklable and independent (one patient each), so that the
     builder can read them in several processes; a unit's samples depend on nothing but the unit.
 
-    Optional names: NOTES (sentences for the card), WORTH_A_WORKER (units that take as long as starting a
-    process), `fingerprint(options)` (a digest of files the user named, so that the cache is not stale)."""
+    Optional names: LICENCE, NOTES (sentences for the card), WORTH_A_WORKER (units that take as long as
+    starting a process), `fingerprint(options)` (a digest of files the user named, so that the cache is not
+    stale)."""
 
     NAME: str
     VERSION: str  # raise it whenever the same unit would give other samples
@@ -58,7 +61,7 @@ class FileSource(Protocol):
     NAME: str
     VERSION: str  # raise it whenever the same files would give another harvest
     FILES: tuple[Needed, ...]  # what it looks for below the root
-    LICENCE: str  # of the dataset, and what access to it takes
+    LICENCE: Licence | str  # of the dataset, and what access to it takes
     OPTIONS: type[FileOptions]
 
     def harvest(self, options: Any, seed: int) -> Harvest:
@@ -79,15 +82,23 @@ SOURCES = {
     "phantom": "data_recipes.sources.phantom",
     "ct": "data_recipes.sources.ct",
     "folder": "data_recipes.sources.folder",
+    "csv": "data_recipes.sources.table",
+    "coco": "data_recipes.sources.coco",
+    "messages": "data_recipes.sources.messages",
     "nih": "data_recipes.sources.nih",
     "vindr": "data_recipes.sources.vindr",
     "rsna": "data_recipes.sources.rsna",
     "siim": "data_recipes.sources.siim",
     "chexpert": "data_recipes.sources.chexpert",
+    "chexpert_plus": "data_recipes.sources.chexpert_plus",
     "openi": "data_recipes.sources.openi",
     "padchest": "data_recipes.sources.padchest",
+    "padchest_gr": "data_recipes.sources.padchest_gr",
+    "jsrt": "data_recipes.sources.jsrt",
+    "montgomery": "data_recipes.sources.montgomery",
     "vqa_rad": "data_recipes.sources.vqa_rad",
     "slake": "data_recipes.sources.slake",
+    "mimic": "data_recipes.sources.mimic",
 }
 
 
@@ -102,6 +113,19 @@ def source(name: str) -> Source:
     return cast(Source, importlib.import_module(SOURCES[name]))
 
 
+def source_of(folder: Path) -> str:
+    """The source that reads such a folder of people's own, by what lies in it.
+
+    Raises:
+        UserError: a table is truncated, or a link that leaves the folder.
+    """
+    if any((folder / f"entries{suffix}").is_file() for suffix in (".jsonl", ".parquet")):
+        return "folder"
+    files = Files(folder)
+    own = ("coco", "messages", "csv")
+    return next((name for name in own if importlib.import_module(SOURCES[name]).recognises(files)), "folder")
+
+
 def reads_files(name: str) -> bool:
     """Whether the source is a FileSource."""
     return hasattr(source(name), "OPTIONS")
@@ -110,6 +134,11 @@ def reads_files(name: str) -> bool:
 def file_source(name: str) -> FileSource:
     """The source of that name, which `reads_files`."""
     return cast(FileSource, source(name))
+
+
+def licence_of(name: str) -> Licence:
+    """The terms of the source of that name."""
+    return licence(getattr(source(name), "LICENCE", "not stated"))
 
 
 def file_options(name: str, options: Mapping[str, Any]) -> FileOptions:

@@ -6,22 +6,37 @@ study, so its images share them; patient and study stand in the path only, which
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import polars as pl
 
-from data_recipes import scan
-from data_recipes.dataset import Dataset, DatasetOptions, fingerprint_of
+from data_recipes import chexmask, scan
+from data_recipes.dataset import Dataset, fingerprint_of
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "chexpert"
 VERSION = "1"
-LICENCE = "Stanford University Dataset Research Use Agreement (registration)"
+LICENCE = Licence(
+    "Stanford University Dataset Research Use Agreement",
+    access="registration",
+    share="nothing may be passed on: neither images nor labels, nor entries made from them",
+    page="stanfordmlgroup.github.io/competitions/chexpert",
+    cite=Cite(
+        "irvin2019chexpert",
+        "Irvin, Jeremy and Rajpurkar, Pranav and Ko, Michael and others",
+        "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison",
+        "AAAI Conference on Artificial Intelligence 33",
+        2019,
+    ),
+)
 FILES = (
     Needed("train", ("train.csv", "chexpert_train.csv"), "labels: findings, vqa", header="Path"),
     Needed("valid", ("valid.csv",), "the official validation set, used as the test set", required=False),
+    chexmask.needed("CheXpert"),
 )
 NOTES = (
     "CheXpert labels were mined from reports and are those of the study: its images share them.",
@@ -32,10 +47,11 @@ LABELS = (
     "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other",
     "Fracture", "Support Devices",
 )  # fmt: skip
-_PATIENT = r"(patient\d+)/study\d+/"
+INNER = pl.col("image_id").str.extract(r"((?:train|valid)/patient.*)$")  # the path without the edition
+PATIENT = r"(patient\d+)/study\d+/"
 
 
-class Options(DatasetOptions):
+class Options(chexmask.MaskedOptions):
     """
     Attributes:
         uncertain: what -1 counts as. Ignored, it is neither listed nor asked about.
@@ -56,8 +72,17 @@ def fingerprint(options: FileOptions) -> str:
 def harvest(options: Options, seed: int) -> Harvest:
     data = Dataset(NAME, FILES, options, seed)
     rows = scan.numbers(_rows(data), LABELS, data.funnel, "numbers of labels")
+    images = read_images(data, rows)
+    write_labels(data, images, LABELS, options.uncertain, options.unmentioned)
+    if data.has("chexmask"):
+        chexmask.write_ratios(data, images, "Path", options.masks, INNER)
+    return data.harvest(images, files(data))
+
+
+def read_images(data: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """The images of rows whose path (image_id) names patient and study; `frontal` and `side` say the view."""
     path = pl.col("image_id")
-    drops = {"path names no patient and study": ~path.str.contains(_PATIENT)}
+    drops = {"path names no patient and study": ~path.str.contains(PATIENT)}
     rows = data.funnel.keep("paths", "rows", rows, drops, reject=True)
     frontal, side = pl.col("frontal").str.to_lowercase(), pl.col("side")
     view = (
@@ -67,16 +92,20 @@ def harvest(options: Options, seed: int) -> Harvest:
         .then(side)
         .otherwise(pl.lit("unknown"))
     )
-    patient = pl.concat_str(pl.lit("chexpert-"), path.str.extract(_PATIENT))
-    images = data.images(rows.with_columns(patient_id=patient, view=view))
-    write_labels(data, images, LABELS, options.uncertain, options.unmentioned)
-    return data.harvest(images, _files(data))
+    patient = pl.concat_str(pl.lit("chexpert-"), path.str.extract(PATIENT))
+    return data.images(rows.with_columns(patient_id=patient, view=view))
 
 
 def write_labels(
-    data: Dataset, images: pl.DataFrame, labels: tuple[str, ...], uncertain: str, unmentioned: str
+    data: Dataset,
+    images: pl.DataFrame,
+    labels: tuple[str, ...],
+    uncertain: str,
+    unmentioned: str,
+    *,
+    presence: bool = True,
 ) -> None:
-    """Findings and presence entries from label columns of 1, 0, -1 and null."""
+    """Findings and, unless told otherwise, presence entries from label columns of 1, 0, -1 and null."""
     long = images.select("image_id", *labels).unpivot(index="image_id", variable_name="label")
     meant = {"ignore": None, "positive": 1.0, "negative": 0.0}[uncertain]
     value = pl.col("value")
@@ -99,6 +128,8 @@ def write_labels(
     drops["neither a finding nor 'no finding'"] = empty & ~stated
     clear = data.funnel.keep("lists of findings", "images", said, drops)
     data.writer.labels(clear.with_columns(pl.col("labels").fill_null([])))
+    if not presence:
+        return
     silent = value.is_null() & (pl.col("label") != NO_FINDING) if unmentioned == "ignore" else pl.lit(False)
     unknown = long.filter(silent).select("image_id", "label")
     if uncertain == "ignore":
@@ -118,9 +149,15 @@ def _rows(data: Dataset) -> pl.DataFrame:
     return every.with_columns(split=pl.lit("")) if drawn else every
 
 
-def _files(data: Dataset) -> pl.Expr:
-    """Paths below the root, which may be the folder that holds the edition's folder or that folder itself."""
+def files(data: Dataset) -> pl.Expr:
+    """The file of each image below the root: the one whose path ends as the image's does, whatever folders
+    it lies in, and whatever its suffix."""
     path = pl.col("image_id")
-    inner = path.str.replace(r"^[^/]*/", "")
-    holds = any((data.files.root / name).is_dir() for name in ("train", "valid"))
-    return inner if holds else path
+    if data.options.placing == "skip":
+        return path
+    places: dict[str, str] = {}
+    for file in data.files.image_files:
+        if inner := re.search(r"(?:train|valid)/patient[^.]*", file):
+            places.setdefault(inner[0], file)
+    bare = INNER.str.replace(r"\.\w+$", "")
+    return pl.coalesce(bare.replace_strict(places, default=None, return_dtype=pl.String), path)

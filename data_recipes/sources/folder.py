@@ -19,9 +19,10 @@ from typing import Any
 import polars as pl
 
 from data_recipes.errors import UserError, unknown
-from data_recipes.files import Needed
+from data_recipes.files import Needed, unlinked
 from data_recipes.funnel import Funnel
 from data_recipes.harvest import ENTRY_COLUMNS, IMAGE_COLUMNS, FileOptions, Harvest
+from data_recipes.licence import Licence
 from data_recipes.pixels import inside
 from data_recipes.records import SPLITS, Entry, Image
 from data_recipes.reject import Rejection, entry_from_row, positive, text
@@ -30,7 +31,7 @@ from data_recipes.tables import read_rows
 NAME = "folder"
 VERSION = "1"
 OPTIONS = FileOptions
-LICENCE = "that of the files"
+LICENCE = Licence("that of the files", access="own", share="as the terms of the files say")
 FILES = (
     Needed("entries", ("entries.jsonl", "entries.parquet"), "entries of all tasks"),
     Needed("images", ("images.jsonl", "images.parquet"), "patients, splits, views and sizes", required=False),
@@ -93,7 +94,10 @@ def _root(options: FileOptions) -> Path:
     if not root.is_dir():
         raise UserError(f"{root} is no folder")
     if _table(root, "entries") is None:
-        raise UserError(f"{root} holds no entries.jsonl or entries.parquet, and no built mixture")
+        raise UserError(
+            f"{root} holds no entries.jsonl or entries.parquet, no built mixture, and no table that "
+            f"sources csv, coco or messages would read"
+        )
     return root
 
 
@@ -181,4 +185,8 @@ def _named(table: Path) -> list[str]:
 
 
 def _table(root: Path, name: str) -> Path | None:
-    return next((path for path in (root / f"{name}.jsonl", root / f"{name}.parquet") if path.is_file()), None)
+    """The table of that name. Raises UserError when it is a link that leaves the folder."""
+    for path in (root / f"{name}.jsonl", root / f"{name}.parquet"):
+        if path.is_file():
+            return unlinked(path, root)
+    return None

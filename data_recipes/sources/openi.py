@@ -1,8 +1,9 @@
 """Source `openi`: the Indiana University chest X-ray collection, reports with images of the same study.
 
-Quirks: one XML file a report, in a tar archive; `XXXX` stands for text that was removed; findings are MeSH
-terms such as `Pleural Effusion/left/small`, inverted (`Catheters, Indwelling`) or a place with what was found
-there (`Aorta/tortuous`); a report speaks of all images of its study, and views stand in a table of their own.
+Quirks: one XML file a report, in a tar archive or an unpacked folder; `XXXX` stands for text taken out;
+findings are MeSH terms such as `Pleural Effusion/left/small`, inverted (`Catheters, Indwelling`) or a place
+with what was found there (`Aorta/tortuous`); a report speaks of all images of its study, and views stand in a
+table of their own.
 """
 
 from __future__ import annotations
@@ -11,26 +12,42 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 import polars as pl
 from pydantic import Field
 
-from data_recipes import scan
-from data_recipes.dataset import Dataset, DatasetOptions, fingerprint_of
+from data_recipes import contents, scan
+from data_recipes.dataset import Dataset, DatasetOptions
 from data_recipes.errors import UserError
-from data_recipes.files import Needed
+from data_recipes.files import Files, Needed, locate
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
+from data_recipes.pixels import inside
 from data_recipes.sections import ReportOptions, chosen, cleaned
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "openi"
 VERSION = "1"
-LICENCE = "CC BY-NC-ND 4.0 (open, no account)"
+LICENCE = Licence(
+    "CC BY-NC-ND 4.0",
+    access="open",
+    share="unchanged and not for profit, with the citation; not as adapted here",
+    hub="cc-by-nc-nd-4.0",
+    page="openi.nlm.nih.gov",
+    cite=Cite(
+        "demnerfushman2016openi",
+        "Demner-Fushman, Dina and Kohli, Marc D. and Rosenman, Marc B. and others",
+        "Preparing a collection of radiology examinations for distribution and retrieval",
+        "Journal of the American Medical Informatics Association 23(2)",
+        2016,
+    ),
+)
 FILES = (
-    Needed("reports", ("NLMCXR_reports.tgz",), "reports and MeSH terms: report, findings, vqa"),
+    # The archive, or the first file of the folder that it unpacks to.
+    Needed("reports", ("NLMCXR_reports.tgz", "1.xml"), "reports and MeSH terms: report, findings, vqa"),
     Needed("views", ("nlmcxr_dicom_metadata.csv",), "views and sizes of images", required=False),
 )
 NOTES = (
@@ -65,6 +82,7 @@ _PLACES = {
     "lingula",
     "hilum",
 }
+_LARGEST = 2**22  # bytes of a report
 _NO_LABEL = ("no indexing", "technical quality of image unsatisfactory")
 
 
@@ -81,7 +99,9 @@ OPTIONS = Options
 
 
 def fingerprint(options: FileOptions) -> str:
-    return fingerprint_of(FILES, NAME, options)
+    files = locate(options.root, NAME, FILES)
+    folder = _folder(files.path(FILES[0]), files)
+    return files.fingerprint(FILES, images=options.placing != "skip", others=folder)
 
 
 def harvest(options: Options, seed: int) -> Harvest:
@@ -108,7 +128,8 @@ def read_reports(data: Dataset) -> pl.DataFrame:
     """A row a report: study, images (list of ids), terms (list), the sections, file and row."""
     rows: list[dict[str, Any]] = []
     path = data.path("reports")
-    for name, content in _members(path):
+    folder = _folder(path, data.files)
+    for name, content in _unpacked(folder, data.files) if folder else _members(path):
         try:
             rows.append({**_report(content), "file": name, "row": 1, "why": None})
         except (ElementTree.ParseError, ValueError) as error:
@@ -122,6 +143,23 @@ def read_reports(data: Dataset) -> pl.DataFrame:
     return data.funnel.keep_unless("read reports", "reports", frame, pl.col("why"), reject=True).drop("why")
 
 
+def _folder(path: Path, files: Files) -> list[str]:
+    """The XML files beside this one by their paths below the root, none for an archive."""
+    if path.suffix != ".xml":
+        return []
+    beside = path.parent.relative_to(files.root).as_posix()
+    return sorted(name for name in files.every((".xml",)) if PurePosixPath(name).parent.as_posix() == beside)
+
+
+def _unpacked(names: list[str], files: Files) -> Iterator[tuple[str, bytes]]:
+    """Name and content of XML files below the root; one that leaves it by a link has no content."""
+    for name in names:
+        try:
+            yield name, contents.content(inside(files.root, name))
+        except ValueError:
+            yield name, b""
+
+
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of the XML files of a tar archive, which is never unpacked to disk."""
     try:
@@ -129,13 +167,16 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             for member in archive:
                 file = archive.extractfile(member) if member.name.endswith(".xml") else None
                 if file is not None:
-                    yield member.name, file.read()
+                    # One byte more than a report may have: the rest is not unpacked into memory.
+                    yield member.name, file.read(_LARGEST + 1)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} is truncated or no archive ({error}): get it again") from None
 
 
 def _report(content: bytes) -> dict[str, Any]:
     """One report. Raises ValueError or ParseError when it is none."""
+    if len(content) > _LARGEST:
+        raise ValueError("it is larger than any report")
     if b"<!ENTITY" in content or b"<!DOCTYPE" in content:
         raise ValueError("it declares entities")
     root = ElementTree.parse(io.BytesIO(content)).getroot()

@@ -10,32 +10,46 @@ from typing import Literal
 
 import polars as pl
 
-from data_recipes import scan
-from data_recipes.dataset import Dataset, DatasetOptions, fingerprint_of
+from data_recipes import chexmask, scan
+from data_recipes.dataset import Dataset, fingerprint_of
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "padchest"
 VERSION = "1"
 LANGUAGES = ("en", "es")
-LICENCE = "PadChest Dataset Research Use Agreement (registration with BIMCV)"
+LICENCE = Licence(
+    "PadChest Dataset Research Use Agreement (BIMCV)",
+    access="registration",
+    share="nothing may be passed on: neither images nor reports, nor entries made from them",
+    page="bimcv.cipf.es/bimcv-projects/padchest",
+    cite=Cite(
+        "bustos2020padchest",
+        "Bustos, Aurelia and Pertusa, Antonio and Salinas, Jose-Maria and de la Iglesia-Vayá, Maria",
+        "PadChest: A large chest x-ray image dataset with multi-label annotated reports",
+        "Medical Image Analysis 66, 101797",
+        2020,
+    ),
+)
 FILES = (
     Needed(
         "labels",
         ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv",),
         "labels and reports: findings, vqa, report",
     ),
+    chexmask.needed("Padchest"),
 )
 NOTES = (
     "PadChest reports are Spanish, cut to word stems by their publishers: entries of kind `es-stems`.",
     "PadChest: findings and yes-or-no questions are derived from labels, of which 76 % come from a network.",
 )
-_VIEWS = {"PA": "PA", "AP": "AP", "AP_horizontal": "AP", "L": "lateral"}
+VIEWS = {"PA": "PA", "AP": "AP", "AP_horizontal": "AP", "L": "lateral"}
 _NO_LABEL = ("", "nan", "unchanged", "exclude", "suboptimal study")  # say nothing of the image
 
 
-class Options(DatasetOptions):
+class Options(chexmask.MaskedOptions):
     """
     Attributes:
         labels: those of everybody, or only those that physicians gave.
@@ -85,6 +99,8 @@ def harvest(options: Options, seed: int) -> Harvest:
             .str.replace_all(" .", ".", literal=True)
         )
         data.writer.reports(texts.with_columns(text, kind=pl.lit("es-stems")))
+    if data.has("chexmask"):
+        chexmask.write_ratios(data, images, "ImageID", options.masks)
     return data.harvest(images)
 
 
@@ -97,7 +113,7 @@ def _shaped(rows: pl.DataFrame, options: Options) -> pl.DataFrame:
         rows = rows.with_columns(size)
     return rows.with_columns(
         pl.concat_str(pl.lit("padchest-"), "patient_id").alias("patient_id"),
-        pl.col("view").replace_strict(_VIEWS, default="unknown"),
+        pl.col("view").replace_strict(VIEWS, default="unknown"),
     )
 
 

@@ -12,15 +12,30 @@ from pathlib import Path
 
 import polars as pl
 
-from data_recipes import scan
+from data_recipes import contents, scan
 from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of
 from data_recipes.errors import UserError
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 
 NAME = "rsna"
 VERSION = "1"
-LICENCE = "rules of the Kaggle competition; the images are NIH's"
+IMAGES_OF = "nih"  # the source whose images these are
+LICENCE = Licence(
+    "rules of the RSNA Pneumonia Detection Challenge; the images are NIH's",
+    access="rules",
+    share="the images as NIH allows; the boxes as the rules of the challenge say",
+    page="kaggle.com/c/rsna-pneumonia-detection-challenge",
+    cite=Cite(
+        "shih2019rsna",
+        "Shih, George and Wu, Carol C. and Halabi, Safwan S. and others",
+        "Augmenting the National Institutes of Health Chest Radiograph Dataset with Expert Annotations of "
+        "Possible Pneumonia",
+        "Radiology: Artificial Intelligence 1(1), e180041",
+        2019,
+    ),
+)
 FILES = (
     Needed("labels", ("stage_2_train_labels.csv", "kaggle_stage_2_train_labels.csv"), "boxes: rec, reg, vqa"),
     Needed("views", ("kaggle_stage_2_train_images_dicom_headers.csv",), "views (PA or AP)", required=False),
@@ -89,7 +104,7 @@ def _mapping(path: Path) -> pl.DataFrame:
     try:
         pairs = [
             (item["subset_img_id"], f"nih-{int(item['img_id'].split('_')[0])}")
-            for item in json.loads(scan.content(path))
+            for item in json.loads(contents.content(path))
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no list of subset_img_id and img_id ({error!r})") from None

@@ -14,10 +14,24 @@ from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of
 from data_recipes.facts import BOX
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 
 NAME = "siim"
 VERSION = "1"
-LICENCE = "rules of the Kaggle competition; the images are NIH's"
+IMAGES_OF = "nih"  # the source whose images these are
+LICENCE = Licence(
+    "rules of the SIIM-ACR Pneumothorax Segmentation challenge; the images are NIH's",
+    access="rules",
+    share="the images as NIH allows; the masks as the rules of the challenge say",
+    page="kaggle.com/c/siim-acr-pneumothorax-segmentation",
+    cite=Cite(
+        "siim2019pneumothorax",
+        "{Society for Imaging Informatics in Medicine}",
+        "SIIM-ACR Pneumothorax Segmentation",
+        "machine learning challenge",
+        2019,
+    ),
+)
 FILES = (
     Needed(
         "masks",

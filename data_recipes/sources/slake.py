@@ -13,10 +13,24 @@ from data_recipes import scan
 from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of, most_held_out
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 
 NAME = "slake"
 VERSION = "1"
-LICENCE = "CC BY 4.0 (open, no account)"
+LICENCE = Licence(
+    "CC BY 4.0",
+    access="open",
+    share="all of it, with the citation",
+    hub="cc-by-4.0",
+    page="med-vqa.com/slake",
+    cite=Cite(
+        "liu2021slake",
+        "Liu, Bo and Zhan, Li-Ming and Xu, Li and Ma, Lin and Yang, Yan and Wu, Xiao-Ming",
+        "SLAKE: A Semantically-Labeled Knowledge-Enhanced Dataset for Medical Visual Question Answering",
+        "IEEE International Symposium on Biomedical Imaging",
+        2021,
+    ),
+)
 FILES = (
     Needed("train", ("train.json",), "training questions: vqa", header="q_lang"),
     Needed(

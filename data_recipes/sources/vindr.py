@@ -13,18 +13,29 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
-from data_recipes import scan
-from data_recipes.dataset import Dataset, DatasetOptions, View, fingerprint_of
+from data_recipes import chexmask, scan
+from data_recipes.dataset import Dataset, View, fingerprint_of
 from data_recipes.facts import BOX
 from data_recipes.files import Needed
 from data_recipes.fusion import Drawn, Fusion, fuse
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "vindr"
 VERSION = "1"
-LICENCE = (
-    "PhysioNet credentialed licence 1.5.0 (VinDr-CXR), or the rules of the Kaggle competition (VinBigData)"
+LICENCE = Licence(
+    "PhysioNet Credentialed Health Data License 1.5.0 (VinDr-CXR), or competition rules (VinBigData)",
+    access="credentialed",
+    share="nothing may be passed on: neither images nor annotations, nor entries made from them",
+    page="physionet.org/content/vindr-cxr/1.0.0",
+    cite=Cite(
+        "nguyen2022vindrcxr",
+        "Nguyen, Ha Q. and Lam, Khanh and Le, Linh T. and others",
+        "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations",
+        "Scientific Data 9, 429",
+        2022,
+    ),
 )
 FILES = (
     Needed(
@@ -35,6 +46,7 @@ FILES = (
     ),
     Needed("test", ("annotations_test.csv",), "the official test set", required=False),
     Needed("sizes", ("train_meta.csv",), "sizes of the originals", required=False),
+    chexmask.needed("VinDr-CXR"),
 )
 NOTES = (
     "VinDr publishes no patient ids: every image counts as a patient of its own.",
@@ -42,7 +54,7 @@ NOTES = (
 )
 
 
-class Options(DatasetOptions):
+class Options(chexmask.MaskedOptions):
     """
     Attributes:
         fusion: wbf fuses the readers' boxes, majority keeps what two readers agree on, any fuses nothing.
@@ -83,6 +95,8 @@ def harvest(options: Options, seed: int) -> Harvest:
     _write_labels(data, images, boxes, options)
     fused = _sized(data, _fused(data, boxes, options), options)
     data.writer.boxes(data.on_image(fused.with_columns(phrase=pl.col("label"))))
+    if data.has("chexmask"):
+        chexmask.write_ratios(data, images, "image_id", options.masks)
     return data.harvest(images)
 
 

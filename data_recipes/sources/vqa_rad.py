@@ -13,10 +13,24 @@ from data_recipes import scan
 from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of
 from data_recipes.files import Needed
 from data_recipes.harvest import FileOptions, Harvest
+from data_recipes.licence import Cite, Licence
 
 NAME = "vqa_rad"
 VERSION = "1"
-LICENCE = "CC0 1.0 (open, no account)"
+LICENCE = Licence(
+    "CC0 1.0",
+    access="open",
+    share="all of it",
+    hub="cc0-1.0",
+    page="osf.io/89kps",
+    cite=Cite(
+        "lau2018vqarad",
+        "Lau, Jason J. and Gayen, Soumya and Ben Abacha, Asma and Demner-Fushman, Dina",
+        "A dataset of clinically generated visual questions and answers about radiology images",
+        "Scientific Data 5, 180251",
+        2018,
+    ),
+)
 FILES = (Needed("questions", ("VQA_RAD Dataset Public.json",), "questions: vqa"),)
 NOTES = (
     "VQA-RAD: the authors' test set shares images with their training set. Here an image with a test "

@@ -10,6 +10,7 @@ from data_recipes.records import Box
 from data_recipes.tasks import Written
 
 NAME = "calculation"
+TOLERANCE = 0.05  # an answer this near to the true ratio counts as right
 PROMPTS = {
     "ctr": ("What is the cardiothoracic ratio?", "Measure the CTR.", "Calculate the CTR."),
     "cpar": ("What is the cardiopulmonary area ratio?", "Measure the CPAR.", "Calculate the CPAR."),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 from pathlib import Path
 from typing import Protocol, cast
 
-from data_recipes.errors import UserError, unknown
+from data_recipes.errors import unknown
+from data_recipes.staging import staged
 from eval.export.benchmark import Benchmark, read_benchmark
 
 # format -> module with `write`
@@ -50,13 +50,6 @@ def export(
         mixture, split=split, limit=limit, instructions=instructions, progress=progress
     )
     out = folder or Path("exports") / f"{benchmark.name}-{name}"
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already: remove it, or name another folder with --output_dir")
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    cast(Format, importlib.import_module(FORMATS[name])).write(benchmark, part)
-    if out.exists():
-        out.rmdir()
-    part.rename(out)
+    with staged(out, "--output_dir") as part:
+        cast(Format, importlib.import_module(FORMATS[name])).write(benchmark, part)
     return benchmark, out

@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 
+from data_recipes.tasks.calculation import TOLERANCE
 from eval.answers import Answer
 from eval.metrics import FloatArray, Metric, mean, parse_rate, ratio
 
-TOLERANCE = 0.05
 _CONSTANT = 1e-12  # below any variance that ratios in hundredths can have
 
 

@@ -16,7 +16,7 @@ import typer
 from data_recipes.errors import UserError
 from data_recipes.files import Files
 from data_recipes.recipe import home
-from data_recipes.sources import SOURCES, file_source, reads_files
+from data_recipes.sources import SOURCES, file_source, licence_of, reads_files
 
 PACKAGES = ("data_recipes", "model_adapters", "eval", "taco_probe", "harness")
 LIBRARIES = (
@@ -90,15 +90,14 @@ def data_lines(root: Path) -> list[str]:
     files = Files(root)
     lines, absent = [], []
     for name in SOURCES:
-        if not reads_files(name):
+        if not reads_files(name) or not (source := file_source(name)).FILES:
             continue
-        source = file_source(name)
         found = {item: files.find(item) for item in source.FILES}
         if not any(found.values()):
             absent.append(f"{name} ({', '.join(item.names[0] for item in source.FILES if item.required)})")
             continue
         ready = all(path for item, path in found.items() if item.required)
-        lines.append(f"{name}: {'can be built' if ready else 'CANNOT be built'}; {source.LICENCE}")
+        lines.append(f"{name}: {'can be built' if ready else 'CANNOT be built'}; {licence_of(name)}")
         for item, path in found.items():
             if path:
                 lines.append(f"    there     {path.relative_to(files.root)}: {item.adds}")

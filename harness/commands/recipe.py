@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from data_recipes.errors import UserError
-from data_recipes.funnel import table as funnel_rows
 from data_recipes.recipe import build as build_recipe
-from data_recipes.recipe import load_recipe, mixture_folder, recipe_names
-from data_recipes.recipe_file import Decentralised, Recipe
+from data_recipes.recipe import load_recipe, mixture_folder, recipe_names, source_names
 from data_recipes.records import SPLITS
-from data_recipes.sources import reads_files
-from data_recipes.tasks import TASKS
+from data_recipes.roots import file_changes
+from data_recipes.sources import licence_of
+from harness.commands.recipe_tables import print_overlap, print_statistics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,20 +34,22 @@ Changes = Annotated[
 
 @app.command("list")
 def list_recipes() -> None:
-    """List the recipes that come with the project."""
+    """List the recipes that come with the project, and the licences of their sources."""
     for name in recipe_names():
         recipe = load_recipe(name)
         typer.echo(f"{name}\n    {' '.join(recipe.description.split())}")
+        for source in source_names(recipe):
+            typer.echo(f"    licence of {source}: {licence_of(source)}")
 
 
 @app.command()
 def build(
-    spec: Annotated[str, typer.Argument(help="Recipe name, recipe file, or folder with entries.jsonl.")],
+    spec: Annotated[str, typer.Argument(help="Recipe name, recipe file, or a folder of your own.")],
     out: Annotated[
         Path | None, typer.Option(help="Where to put it; by default in the cache ($IMAX_HOME).")
     ] = None,
     changes: Changes = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the files that the source reads.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the files that the sources read.")] = None,
     pixels: Annotated[
         str | None, typer.Option(help="Image files of the source: copy, link (hard links) or skip.")
     ] = None,
@@ -62,13 +60,11 @@ def build(
     imax recipe build imax
     imax recipe build imax --set images.train=64 --set images.test=16 --out small
     imax recipe build dmax --set match.by=images
-    imax recipe build my_rows/          (entries.jsonl and images of your own)
+    imax recipe build my_rows/          (images, and entries.jsonl, a CSV, COCO or messages)
     """
     overrides = parse_changes(changes)
     recipe = load_recipe(spec, overrides)
-    files = {"options.root": root and str(root.absolute()), "options.pixels": pixels}
-    if given := {key: value for key, value in files.items() if value is not None}:
-        _needs_files(recipe)
+    if given := file_changes(recipe, root, pixels):
         recipe = load_recipe(spec, {**overrides, **given})
     folder = build_recipe(recipe, out)
     from data_recipes.store import read_meta
@@ -105,24 +101,7 @@ def stats(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    console = Console()
-    console.print(_counts_table(found))
-    density = found["density"]
-    console.print(
-        f"train: {density['tasks_per_image']:.2f} tasks, {density['entries_per_image']:.2f} entries an image"
-    )
-    console.print(f"images with 1, 2, ... tasks:   {_histogram(found['images_by_tasks'])}")
-    console.print(f"images with 1, 2, ... entries: {_histogram(found['images_by_entries'])}")
-    console.print(_together_table(found["cooccurrence"]))
-    if found["funnel"]:
-        console.print(_funnel_table(found["funnel"]))
-    typer.echo(
-        f"patients in two splits: {found['patients_in_two_splits']}; "
-        f"images with the pixels of one in another split: {found['leakage']}"
-    )
-    if found["without_pixels"]:
-        typer.echo(f"images without pixels: {found['without_pixels']} (not for training)")
-    typer.echo(f"rows rejected: {found['rejected']}; content hash {found['mixture_hash']}")
+    print_statistics(found)
 
 
 @app.command()
@@ -140,7 +119,7 @@ def check(spec: Spec, changes: Changes = None) -> None:
 
     folder = mixture_folder(spec, parse_changes(changes))
     report = check_folder(folder)
-    for line in [*report.problems, *map(str, report.rejected)]:
+    for line in [*report.problems, *map(str, report.rejected), *(f"note: {note}" for note in report.notes)]:
         typer.echo(line)
     survive = f"{len(report.mixture.images)} images and {len(report.mixture.entries)} entries"
     if report.sound:
@@ -150,6 +129,114 @@ def check(spec: Spec, changes: Changes = None) -> None:
         f"{folder}: {len(report.problems)} problems, {len(report.rejected)} rows rejected; {survive} are good"
     )
     raise typer.Exit(1)
+
+
+@app.command()
+def gallery(
+    spec: Annotated[
+        str, typer.Argument(help="Recipe name, recipe file, folder of a mixture or with entries.jsonl.")
+    ],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("gallery.html"),
+    images: Annotated[int, typer.Option(help="How many images, at most.")] = 48,
+    task: Annotated[str | None, typer.Option(help="Only images with entries of this task.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only images of this split.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed shows other images.")] = 0,
+    megabytes: Annotated[
+        float, typer.Option(help="Size that the pictures keep to; they are made smaller to fit.")
+    ] = 8.0,
+    changes: Changes = None,
+) -> None:
+    """Write a page of images with all their entries and boxes, to look through before training.
+
+    One file that needs no network. Filter by task, split, source and text; point at an entry to see its
+    boxes.
+
+    \b
+    imax recipe gallery imax --out gallery.html
+    imax recipe gallery my_rows/ --task rec --images 24
+    """
+    from data_recipes.gallery import write_gallery
+
+    folder = mixture_folder(spec, parse_changes(changes))
+    shown = write_gallery(folder, out, images=images, task=task, split=split, seed=seed, megabytes=megabytes)
+    side = f"pictures of up to {shown['longest_side']} pixels" if shown["longest_side"] else "no pixels"
+    typer.echo(f"{shown['images']} images, {shown['entries']} entries, {side}", err=True)
+    typer.echo(str(out))
+
+
+@app.command()
+def export(
+    spec: Spec,
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORMAT", help="hf, trl, llamafactory, ms-swift or llava.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where it goes; must be new or empty.")],
+    turns: Annotated[
+        str, typer.Option(help="A conversation each entry, or each image: its entries as turns.")
+    ] = "entry",
+    notation: Annotated[
+        str,
+        typer.Option(
+            help="How boxes are written: canonical (fractions), thousandths, pixels, a family such as "
+            "qwen2_5_vl, a model, or native (ms-swift: its own objects)."
+        ),
+    ] = "canonical",
+    images: Annotated[str, typer.Option(help="Image files: copy, or link (hard links).")] = "copy",
+    changes: Changes = None,
+) -> None:
+    """Write a mixture for another training tool, to be loaded there unchanged.
+
+    \b
+    imax recipe export imax --to trl --out exports/imax-trl
+    imax recipe export my_mixture/ --to llamafactory --notation qwen2_5_vl --out exports/mine
+    """
+    from data_recipes.export import export as export_mixture
+
+    writer = None
+    if notation not in ("canonical", "native"):
+        from harness import be_quiet
+        from model_adapters.notations import notation as find
+
+        be_quiet()
+        writer = find(notation).write
+    done = export_mixture(
+        to,
+        spec,
+        out,
+        turns=turns,
+        notation=notation,
+        writer=writer,
+        images=images,
+        overrides=parse_changes(changes),
+    )
+    for split, counts in done.facts["splits"].items():
+        typer.echo(
+            f"{split}: {counts['conversations']} conversations, {counts['entries']} entries, "
+            f"{counts['images']} images",
+            err=True,
+        )
+    typer.echo(out)
+
+
+@app.command()
+def overlap(
+    a: Annotated[str, typer.Argument(help="Recipe name, recipe file, or folder of a mixture.")],
+    b: Annotated[str, typer.Argument(help="The mixture to compare it with.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show what two mixtures have in common: patients, and images by id, pixels and near-duplicates.
+
+    \b
+    imax recipe overlap imax dmax
+    imax recipe overlap path/to/mixture path/to/other --json
+    """
+    from data_recipes.overlap import overlap as compare
+
+    found = compare(mixture_folder(a), mixture_folder(b), progress=True)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    print_overlap(found)
 
 
 def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:
@@ -168,46 +255,3 @@ def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"--set {change}: {value!r} is no YAML value") from None
     return parsed
-
-
-def _needs_files(recipe: Recipe) -> None:
-    if isinstance(recipe, Decentralised):
-        raise UserError(
-            f"{recipe.name} has a source for each task: set sources.TASK.options.root in the recipe"
-        )
-    if not reads_files(recipe.source):
-        raise UserError(
-            f"{recipe.name}: source {recipe.source} makes its images: --root and --pixels do not apply"
-        )
-
-
-def _counts_table(found: Mapping[str, Any]) -> Table:
-    table = Table("", *SPLITS, title=found["name"])
-    counts = [found["counts"][split] for split in SPLITS]
-    for key in ("images", "patients", "entries"):
-        table.add_row(key, *(str(row[key]) for row in counts))
-    table.add_section()
-    for task in TASKS:
-        table.add_row(task, *(str(row["per_task"][task]) for row in counts))
-    return table
-
-
-def _together_table(together: Mapping[str, Mapping[str, int]]) -> Table:
-    table = Table("", *TASKS, title="training images that carry both tasks")
-    for task in TASKS:
-        table.add_row(task, *(str(together[task][other]) for other in TASKS))
-    return table
-
-
-def _funnel_table(steps: Iterable[Mapping[str, Any]]) -> Table:
-    shown = Table("source", "step", "counted", title="where rows went")
-    for name in ("came", "kept"):
-        shown.add_column(name, justify="right")
-    shown.add_column("dropped")
-    for row in funnel_rows(steps):
-        shown.add_row(*map(escape, map(str, row)))
-    return shown
-
-
-def _histogram(images: Mapping[int, int]) -> str:
-    return ", ".join(f"{number}: {count}" for number, count in images.items()) or "none"

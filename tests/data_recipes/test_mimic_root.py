@@ -8,16 +8,20 @@ import zipfile
 import polars as pl
 import pytest
 
+from benchmarks import mimic_pandas
 from benchmarks.mimic_root import LABELS, write_root
 from data_recipes.funnel import Funnel
+from data_recipes.recipe import build, load_recipe
 from data_recipes.scan import read, read_json
 from data_recipes.sections import split_sections
+from data_recipes.store import read_meta
+from data_recipes.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mimic")
-    return folder, write_root(folder, scale=0.002)
+    return folder, write_root(folder, scale=0.01)
 
 
 def test_sizes_are_in_proportion_and_tables_join(root):
@@ -29,9 +33,9 @@ def test_sizes_are_in_proportion_and_tables_join(root):
     )
     split = read(folder / "mimic-cxr-jpg/mimic-cxr-2.0.0-split.csv.gz", {**keys, "split": "split"}, funnel)
     ratios = read(folder / "cxr-cardiomegaly/CTRs.csv", {"dicom_id": "dicom_file", "CTR": "CTR"}, funnel)
-    assert metadata.height == split.height == number["images"] == 754
-    assert metadata["subject_id"].n_unique() == number["patients"] == 131
-    assert ratios.height == number["ratios"] == 192
+    assert metadata.height == split.height == number["images"] == 3_771
+    assert metadata["subject_id"].n_unique() == number["patients"] == 654
+    assert ratios.height == number["ratios"] == 962
     joined = ratios.with_columns(pl.col("dicom_id").str.strip_suffix(".dcm")).join(metadata, on="dicom_id")
     assert joined.height == ratios.height
     assert set(joined["view"]) == {"PA"}
@@ -42,7 +46,7 @@ def test_sizes_are_in_proportion_and_tables_join(root):
         funnel,
     )
     assert set(labels["Edema"]) <= {"1.0", "0.0", "-1.0", None}
-    assert labels.height == number["studies"] - 15
+    assert labels.height == number["studies"] - 8
 
 
 def test_questions_boxes_and_reports_have_their_shapes(root):
@@ -69,3 +73,16 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
         write_root(tmp_path / name, scale=0.001, seed=3)
     for path in (tmp_path / "one").rglob("*.csv*"):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_the_recipe_makes_the_entries_that_the_join_with_pandas_makes(root, tmp_path):
+    folder, _ = root
+    recipe = load_recipe("imax_mimic", {"options.root": str(folder), "options.pixels": "skip"})
+    meta = read_meta(build(recipe, tmp_path / "ours", progress=False))
+    theirs = mimic_pandas.build(folder, tmp_path / "theirs")
+    ours = {task: sum(split["per_task"][task] for split in meta["counts"].values()) for task in TASKS}
+    assert {task: number for task, number in ours.items() if number} == theirs
+    written = json.loads((tmp_path / "theirs/mixture.json").read_text())["counts"]
+    for split, counted in written.items():
+        said = meta["counts"][split]["per_task"]
+        assert {task: said[task] for task in counted} == counted

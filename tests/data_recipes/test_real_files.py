@@ -49,6 +49,19 @@ def test_nih():
     assert len({number for _, number in answers}) == 1  # as many yes as no
 
 
+def test_expert_labels_of_nih():
+    found = harvest("nih", labels="expert")
+    assert steps(found)["read google2019_nih-chest-xray-labels.csv.gz"] == (4_376, 4_376)
+    assert steps(found)["experts' labels of known images"] == (4_376, 4_376)
+    assert steps(found)["mined labels"] == (112_120, 112_120 - 4_376)
+    lists = found.entries.filter(pl.col("provenance") == "nih/findings/among")
+    names = {"fracture": 186, "pneumothorax": 238, "lung opacity": 2_166, "nodule or mass": 605}
+    for name, number in names.items():
+        assert lists["target"].str.split(", ").list.contains(name).sum() == number
+    split = lists.join(found.images, on="image_id")["split"].value_counts()
+    assert dict(split.rows()) == {"test": 1_962, "validation": 2_414}
+
+
 def test_vindr():
     found = harvest("vindr", fusion="any", unknown_size="extent")
     assert found.images.height == 15_000
@@ -142,3 +155,29 @@ def test_reading_the_package_does_not_import_torch():
         "assert not {'torch', 'torchxrayvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+_CARRIED = ("nih", "vindr", "rsna", "siim", "openi", "padchest", "chexpert")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("padchest", "chexpert"))) for name in _CARRIED],
+)
+def test_every_row_is_accounted_for_from_the_table_to_the_entries(source):
+    """Each step goes on with what an earlier step kept, or says that it reads a table or makes new rows."""
+    found = harvest(source)
+    kept: set[int] = set()
+    for step in found.funnel.steps:
+        assert step.came == step.kept + sum(step.dropped.values())
+        reads = step.step.startswith(("read ", "parse "))
+        makes = step.step == "written as vqa" or (source, step.step) == ("openi", "one row an image")
+        assert reads or makes or step.came in kept, step
+        kept.add(step.kept)
+    written = {
+        step.step.removeprefix("written as "): step.kept
+        for step in found.funnel.steps
+        if step.step.startswith("written as ")
+    }
+    assert written == tasks(found)
+    assert found.images.height in kept

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import zipfile
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_recipes import contents
+from data_recipes.contents import lines
 from data_recipes.errors import UserError
 from data_recipes.funnel import Funnel
-from data_recipes.scan import lines, numbers, read
+from data_recipes.scan import numbers, read, read_json
 
 AB = {"a": "a", "b": "b"}
 
@@ -67,7 +70,7 @@ def test_an_unclosed_quote_costs_its_own_line_only(tmp_path):
     assert rows[-2:] == [("4", "5", rows[-2][2]), ("6", "7", rows[-1][2])]
     rows, funnel = table(tmp_path, b'a,b\n1,"2\n3,4\n5,6\n')
     assert rows == [("3", "4", 2), ("5", "6", 3)]
-    assert funnel.rejected[0].reason == "has a quote that is never closed"
+    assert funnel.rejected[0].reason == "has a quote that is never closed, or a value of absurd length"
 
 
 def test_short_and_blank_rows(tmp_path):
@@ -140,3 +143,39 @@ def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path):
     folder = tmp_path / "[new] *files"
     folder.mkdir()
     assert table(folder, b"a,b\n1,2\n")[0] == [("1", "2", 1)]
+
+
+VALUE = (
+    st.none()
+    | st.text(max_size=6)
+    | st.integers(-99, 99)
+    | st.lists(st.text('ab,]}"\\', max_size=3), max_size=3)
+)
+ITEM = st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUE) | st.integers() | st.text("[],", max_size=4)
+
+
+@settings(deadline=None)
+@given(st.lists(ITEM, max_size=6), st.integers(1, 9), st.sampled_from([None, 1]))
+def test_a_json_list_read_in_pieces_is_the_list(tmp_path_factory, items, piece, indent):
+    path = tmp_path_factory.mktemp("json") / "t.json"
+    path.write_text(json.dumps(items, indent=indent), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(contents, "_PIECE", piece)
+        assert list(contents.items(path)) == items
+
+
+@pytest.mark.parametrize(
+    "content", ['[{"a": 1}', '[{"a": 1} {"a": 2}]', '[{"a": 1}] 2', '[{"a":', "", '[{"a": 1},]']
+)
+def test_a_broken_json_list_is_one_clear_line(tmp_path, content):
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(UserError, match=r"t\.json is truncated, empty, or not what its name says"):
+        read_json(tmp_path / "t.json", AB, Funnel("test"))
+
+
+def test_lists_in_json_are_joined_and_empty_ones_are_told_apart_from_nothing(tmp_path):
+    (tmp_path / "t.json").write_text('[{"a": ["x", 2], "b": []}, {"a": null, "b": ""}, 7]')
+    funnel = Funnel("test")
+    frame = read_json(tmp_path / "t.json", AB, funnel, empty_list="none")
+    assert frame.select("a", "b").rows() == [("x, 2", "none"), (None, None)]
+    assert [(one.row, one.reason) for one in funnel.rejected] == [(3, "is no object")]

@@ -8,6 +8,7 @@ import tarfile
 import pytest
 
 from data_recipes.errors import UserError
+from data_recipes.sources import fingerprint
 from data_recipes.sources.openi import finding_of
 from tests.data_recipes.datasets import dropped, harvest, reasons, said, write
 
@@ -110,6 +111,32 @@ def test_files_that_are_no_report_are_rejected_by_name(root):
         (f"ecgen-radiology/{n}.xml", "is no report") for n in (6, 7, 8)
     }
     assert "declares entities" in str(reasons(found))  # none is ever expanded
+
+
+def test_an_unpacked_folder_says_what_the_archive_says(root, tmp_path):
+    packed = harvest("openi", root)
+    files = {f"NLMCXR_reports/{name}": text for name, text in REPORTS.items()}
+    other = write(tmp_path / "unpacked", {**files, "nlmcxr_dicom_metadata.csv": VIEWS, "else/9.xml": "<a/>"})
+    found = harvest("openi", other)
+    assert found.entries.drop("file").equals(packed.entries.drop("file"))
+    assert found.images.equals(packed.images)
+    assert {file for file, _, _ in reasons(found)} == {
+        f"NLMCXR_reports/ecgen-radiology/{n}.xml" for n in (6, 7, 8)
+    }
+
+
+def test_a_changed_report_in_a_folder_changes_the_fingerprint_and_links_are_not_followed(tmp_path):
+    root = write(tmp_path / "root", {f"reports/{n}.xml": REPORTS["ecgen-radiology/1.xml"] for n in (1, 2)})
+    options = {"root": str(root), "pixels": "skip"}
+    before = fingerprint("openi", options)
+    assert fingerprint("openi", options) == before
+    write(root, {"reports/2.xml": REPORTS["ecgen-radiology/2.xml"]})
+    assert fingerprint("openi", options) != before
+    write(tmp_path, {"secret.xml": REPORTS["ecgen-radiology/4.xml"]})
+    (root / "reports/3.xml").symlink_to(tmp_path / "secret.xml")
+    found = harvest("openi", root, views=["PA", "unknown"])
+    assert "CXR4_1" not in found.images["image_id"].to_list()
+    assert [file for file, _, _ in reasons(found)] == ["reports/3.xml"]
 
 
 def test_a_truncated_archive_is_one_clear_line(tmp_path):

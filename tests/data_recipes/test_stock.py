@@ -137,6 +137,6 @@ def test_a_source_of_files_that_runs_dry_says_so(root, tmp_path):
     matched = mixture_folder(str(root), {"images": {"train": 80}}, progress=False)
     recipe = decentralised(root, matched, tmp_path / "files.yaml")
     with pytest.raises(
-        UserError, match=r"source folder has \d+ images with \d+ of the \d+ entries that task"
+        UserError, match=r"source folder has \d+ images with \d+ of the \d+ entries on \d+ images that task"
     ):
         build(recipe, tmp_path / "dmax", progress=False)

