@@ -134,13 +134,12 @@ def conflict(
     every = torch.arange(len(both))
 
     def negative(order: torch.Tensor) -> tuple[int, int]:
-        found, pairs = 0, 0
-        for _ in range(splits):
-            left = _dealt(order[: len(a)], batch, len(both), generator)
-            right = _dealt(order[len(a) :], batch, len(both), generator)
-            products = left @ wide @ right.T
-            found, pairs = found + int((products < 0).sum()), pairs + products.numel()
-        return found, pairs
+        left = _dealt(order[: len(a)], batch, splits, generator)
+        right = _dealt(order[len(a) :], batch, splits, generator)
+        # (splits, batches of one, batch, batches of the other, batch), summed within both batches
+        entries = wide[left[:, :, :, None, None], right[:, None, None]]
+        products = entries.sum((2, 4))
+        return int((products < 0).sum()), products.numel()
 
     found, pairs = negative(every)
     nulls = torch.empty(permutations, dtype=torch.float64)
@@ -153,11 +152,11 @@ def conflict(
     return Conflict(rate, float(nulls.mean()), low, high, p, pairs)
 
 
-def _dealt(indices: torch.Tensor, batch: int, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Disjoint batches as rows of means (batches, n)."""
+def _dealt(indices: torch.Tensor, batch: int, splits: int, generator: torch.Generator) -> torch.Tensor:
+    """Disjoint batches of the indices, dealt anew for each split: (splits, batches, batch)."""
     count = len(indices) // batch
-    order = indices[torch.randperm(len(indices), generator=generator)][: count * batch].view(count, batch)
-    return torch.zeros(count, n, dtype=torch.float64).scatter_(1, order, 1 / batch)
+    shuffled = torch.rand(splits, len(indices), generator=generator).argsort(1)
+    return indices[shuffled[:, : count * batch]].view(splits, count, batch)
 
 
 def _by_task(tasks: Sequence[Hashable], n: int) -> tuple[tuple[Hashable, ...], list[torch.Tensor]]:
