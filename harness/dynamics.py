@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,11 +135,12 @@ def _gpus() -> list[int]:
 
 
 def measure_run(
-    run: RunFolder, arguments: DynamicsArguments, *, checkpoints: bool = False, overwrite: bool = False
+    run: RunFolder, said: Mapping[str, Any], *, checkpoints: bool = False, overwrite: bool = False
 ) -> list[Path]:
     """Measures the adapter of a finished run, and the checkpoints it kept if asked for; returns the files.
 
     Args:
+        said: values of DynamicsArguments in place of those that the run was trained with.
         overwrite: measure again what is there already.
 
     Raises:
@@ -161,7 +163,7 @@ def measure_run(
     device = settings.training.device
     adapter = load_adapter(settings.model.model)
     own = trained_on(read_run(run.path))
-    probed = prepare(arguments, read_mixture(own), own, adapter, device)
+    probed = prepare(replace(settings.dynamics, **said), read_mixture(own), own, adapter, device)
     base = peft_model.load_base(adapter, settings.model, settings.training)
     facts = described(settings, content) | {"max_steps": last}
     model = PeftModel.from_pretrained(base, run.adapter, is_trainable=True).to(device)

@@ -33,18 +33,26 @@ app = typer.Typer(
 @app.command()
 def measure(
     run: Annotated[Path, typer.Argument(help="A finished run.")],
-    entries: Annotated[int, typer.Option("--dynamics_entries", help="Entries of the probe set.")] = 256,
-    mixture: Annotated[
-        str | None, typer.Option("--dynamics_mixture", help="Where they come from (default: the run's own).")
+    entries: Annotated[
+        int | None, typer.Option("--dynamics_entries", min=2, help="Entries of the probe set.")
     ] = None,
-    split: Annotated[str, typer.Option("--dynamics_split", help="validation or train.")] = "validation",
-    seed: Annotated[int, typer.Option("--dynamics_seed", help="Which entries are chosen.")] = 0,
+    mixture: Annotated[
+        str | None, typer.Option("--dynamics_mixture", help="Where they come from (else the run's own).")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--dynamics_split", help="validation or train.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--dynamics_seed", min=0, help="Which entries are chosen.")
+    ] = None,
     fisher: Annotated[
-        str, typer.Option("--dynamics_fisher", help="empirical (observed targets), true (drawn) or both.")
-    ] = "both",
+        str | None,
+        typer.Option("--dynamics_fisher", help="empirical (observed targets), true (drawn) or both."),
+    ] = None,
     affinity: Annotated[
-        bool, typer.Option("--dynamics_affinity", help="Also try steps along the tasks' gradients.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--dynamics_affinity/--no_dynamics_affinity", help="Also try steps along the tasks' gradients."
+        ),
+    ] = None,
     leave_out: Annotated[
         str | None,
         typer.Option("--dynamics_leave_out", help="Modules that train but are not measured (regex)."),
@@ -54,28 +62,32 @@ def measure(
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Measure again what is there already.")] = False,
 ) -> None:
-    """Measure the gradients of a finished run's adapter on a probe set: RUN/dynamics/step-<N>.json."""
+    """Measure the gradients of a finished run's adapter on a probe set: RUN/dynamics/step-<N>.json.
+
+    What is not said is as the run was trained with, else as `imax train --help` says.
+    """
     from data_recipes.errors import unknown
-    from harness.arguments import CHOICES, DynamicsArguments
+    from harness.arguments import CHOICES
     from harness.dynamics import measure_run
     from harness.runs import RunFolder
 
     be_quiet()
     console = Console()
-    if fisher not in CHOICES["dynamics_fisher"]:
+    if fisher is not None and fisher not in CHOICES["dynamics_fisher"]:
         raise unknown("dynamics_fisher", fisher, CHOICES["dynamics_fisher"])
-    asked = DynamicsArguments(
-        dynamics_entries=entries,
-        dynamics_mixture=mixture,
-        dynamics_split=split,
-        dynamics_seed=seed,
-        dynamics_fisher=fisher,
-        dynamics_leave_out=leave_out,
-        dynamics_affinity=affinity,
-    )
-    written = measure_run(RunFolder(run), asked, checkpoints=checkpoints, overwrite=overwrite)
+    asked = {
+        "entries": entries,
+        "mixture": mixture,
+        "split": split,
+        "seed": seed,
+        "fisher": fisher,
+        "leave_out": leave_out,
+        "affinity": affinity,
+    }
+    said = {f"dynamics_{name}": value for name, value in asked.items() if value is not None}
+    written = measure_run(RunFolder(run), said, checkpoints=checkpoints, overwrite=overwrite)
     for path in written:
-        console.print(f"written: {path}", markup=False)
+        console.print(f"written: {path}", markup=False, soft_wrap=True)
     if not written:
         console.print(f"{run} is measured already: --overwrite measures again", markup=False)
 
@@ -93,5 +105,5 @@ def compare(
     console = Console()
     found = report.build(runs, output_dir, say=lambda text: console.print(text, style="dim", markup=False))
     for line in found.summary:
-        console.print(f"- {line}", markup=False)
-    console.print(f"written: {found.page}", markup=False)
+        console.print(f"- {line}", markup=False, soft_wrap=True)
+    console.print(f"written: {found.page}", markup=False, soft_wrap=True)

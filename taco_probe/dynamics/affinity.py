@@ -10,7 +10,7 @@ the gradient, the other half is looked at, and the other way round: no entry jud
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,6 +24,14 @@ Losses = Callable[[Any, Batch], torch.Tensor]
 Moments = Mapping[torch.Tensor, torch.Tensor]
 
 
+class Tried(NamedTuple):
+    """Losses of all entries as they were, and by task how a step along its gradient changes each: after minus
+    before, in nats, so below 0 the task helps."""
+
+    before: list[float]
+    changes: dict[str, list[float]]
+
+
 def affinity(
     model: torch.nn.Module,
     encoded: Encoded,
@@ -33,9 +41,8 @@ def affinity(
     *,
     moments: Moments | None = None,
     eps: float = 1e-8,
-) -> dict[str, list[float]]:
-    """By task, how a step along its gradient changes the loss of each entry: after minus before, in nats, so
-    below 0 the task helps. The model is left as it was.
+) -> Tried:
+    """Tries a step along the gradient of each task. The model is left as it was.
 
     Args:
         tasks, patients: of each entry.
@@ -66,7 +73,7 @@ def affinity(
                 finally:
                     _put_back(parameters, kept)
             changes[task] = [after[n] - before[n] for n in whole]
-    return changes
+    return Tried([before[n] for n in whole], changes)
 
 
 def halves(patients: Sequence[str], seed: int = 0) -> list[int]:

@@ -22,8 +22,9 @@ from taco_probe.dynamics.differences import (
     replicate,
 )
 from taco_probe.dynamics.measurement import Measurement, Part
+from taco_probe.dynamics.moments import Moments, matched
 from taco_probe.dynamics.quantities import HEADLINES, TITLES, by_task, headlines, numbers
-from taco_probe.dynamics.runs import Group, Series, common_steps, groups
+from taco_probe.dynamics.runs import Group, Series, groups
 from taco_probe.dynamics.spectrum import curve, eigenvalues
 
 _SIZES = (16, 32, 64, 128, 256, 512, 1024)
@@ -36,63 +37,77 @@ def analyse(runs: Sequence[Series], *, say: Callable[[str], None] = lambda text:
         say: told what is under way.
 
     Raises:
-        UserError: no step was measured in all runs, or nothing that all have in common.
+        UserError: no moment was measured in all runs, or nothing that all have in common.
     """
     found = groups(runs)
-    steps = common_steps(runs)
-    if not steps:
-        listed = "; ".join(f"{run.name}: {', '.join(map(str, run.measured))}" for run in runs)
-        raise UserError(f"the runs have no measured step in common ({listed})")
-    measured = [one for run in runs for step, one in run.measured.items() if step in steps]
+    counted = [run for group in found for run in group.runs]
+    moments = matched(counted)
+    measured = [moments.of(run, number) for run in counted for number in range(len(moments.at))]
     kinds = [kind for kind in measured[0].kinds() if all(kind in one.kinds() for one in measured)]
-    later = [kind for kind in runs[0].last.kinds() if all(kind in run.last.kinds() for run in runs)]
+    if not kinds:
+        raise UserError(
+            "the runs have no kind of gradient in common: measure all with the same --dynamics_fisher"
+        )
     kind = kinds[0]
+    ends = [moments.last(run) for run in counted]
+    at_end = [kind for kind in ends[0].kinds() if all(kind in one.kinds() for one in ends)]
     say("numbers of each Gram matrix")
-    facts = runs[0].last.facts
+    facts = ends[0].facts
     replicates = {
-        (run.name, step): replicate(_gram(run.measured[step], kind), run.measured[step].patients, headlines)
-        for run in runs
-        for step in steps
+        (run.name, number): replicate(_gram(one, kind), one.patients, headlines)
+        for run in counted
+        for number in range(len(moments.at))
+        if (one := moments.of(run, number))
     }
     say("task by task, part by part")
+    last = {run.name: moments.steps[run.name][-1] for run in counted}
     return {
         "probe": facts["probe"] | {"entries": len(facts["entries"]), "patients": len(set(facts["patients"]))},
         "reduction": facts["reduction"],
         "headline": {"fisher": kind[0], "form": kind[1]},
-        "kinds": [list(one) for one in later],
-        "steps": steps,
+        "kinds": [list(one) for one in at_end],
+        "moments": {
+            "unit": moments.unit,
+            "at": list(moments.at),
+            "steps": {name: list(steps) for name, steps in moments.steps.items()},
+            "totals": dict(moments.totals),
+            "untrained": [
+                at
+                for number, at in enumerate(moments.at)
+                if any(moments.of(run, number).facts["b_is_zero"] for run in counted)
+            ],
+        },
         "titles": TITLES,
         "groups": [_group(group) for group in found],
-        "runs": [_run(run, kind, later) for run in runs],
+        "left_out": [run.name for run in runs if run not in counted],
+        "runs": [_run(run, moments, kind, at_end) for run in counted],
         "levels": [
             {
                 "group": group.name,
                 "quantity": name,
-                "step": step,
-                **_said(mean(_of(group, step, replicates), place)),
+                "at": at,
+                **_said(mean(_of(group, number, replicates), place)),
             }
             for group in found
             for place, name in enumerate(HEADLINES)
-            for step in steps
+            for number, at in enumerate(moments.at)
         ],
         "differences": [
             {
                 "first": first.name,
                 "second": second.name,
                 "quantity": name,
-                "step": step,
-                **_said(difference(_of(first, step, replicates), _of(second, step, replicates), place)),
+                "at": at,
+                **_said(difference(_of(first, number, replicates), _of(second, number, replicates), place)),
             }
             for first, second in _pairs(found)
             for place, name in enumerate(HEADLINES)
-            for step in steps
+            for number, at in enumerate(moments.at)
         ],
-        "parts": _parts(found, kind, steps[-1]),
-        "affinity": {
-            group.name: {str(step): tried for step in steps if (tried := _tried(group, step))}
-            for group in found
-        },
-        "updates": directions.between(runs) | {"along": {run.name: directions.along(run) for run in runs}},
+        "parts": _parts(found, moments, kind),
+        "affinity": {group.name: _tried(group, moments) for group in found},
+        "updates": directions.between(counted, last)
+        | {"along": {run.name: directions.along(run) for run in counted}},
     }
 
 
@@ -100,8 +115,8 @@ def _pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
     return list(itertools.combinations(found, 2))
 
 
-def _of(group: Group, step: int, replicates: dict[tuple[str, int], Replicate]) -> list[Replicate]:
-    return [replicates[run.name, step] for run in group.runs]
+def _of(group: Group, number: int, replicates: dict[tuple[str, int], Replicate]) -> list[Replicate]:
+    return [replicates[run.name, number] for run in group.runs]
 
 
 def _said(estimate: Estimate) -> dict[str, Any]:
@@ -122,24 +137,27 @@ def _group(group: Group) -> dict[str, Any]:
     }
 
 
-def _run(run: Series, kind: tuple[str, str], kinds: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    last = _gram(run.last, kind)
-    names = run.last.tasks
+def _run(
+    run: Series, moments: Moments, kind: tuple[str, str], kinds: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    end = moments.last(run)
+    last, names = _gram(end, kind), end.tasks
+    everywhere = [one for one in run.measured.values() if kind in one.kinds()]
     return {
         "name": run.name,
         "recipe": run.recipe,
         "model": run.model,
         "seed": run.seed,
-        "mixture_hash": run.last.facts.get("mixture_hash"),
-        "model_hash": run.last.facts.get("model_hash"),
-        "steps": [_step(one, kind) for _, one in sorted(run.measured.items())],
-        "kinds": {" ".join(one): numbers(_gram(run.last, one)) for one in kinds},
+        "mixture_hash": end.facts.get("mixture_hash"),
+        "model_hash": end.facts.get("model_hash"),
+        "steps": [_step(one, kind) | {"at": moments.place(run, one.step)} for one in everywhere],
+        "kinds": {" ".join(one): numbers(_gram(end, one)) for one in kinds},
         "tasks": by_task(last, names),
         "spectrum": eigenvalues(last).tolist(),
         "curve": [point._asdict() for point in curve(last, [n for n in _SIZES if n <= len(last)])],
         "cosines": tasks.matrices(last, names),
         "conflicts": tasks.conflicts(last, names),
-        "lengths": dict(directions.by_module(run)),
+        "lengths": directions.by_module(run, end.step),
     }
 
 
@@ -157,19 +175,18 @@ def _step(found: Measurement, kind: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-def _parts(found: Sequence[Group], kind: tuple[str, str], step: int) -> dict[str, Any]:
-    """Headlines of each part of the model at one step, and the differences between groups, adjusted for the
-    number of parts."""
-    first = found[0].runs[0].measured[step]
-    places = sorted(
-        {(part.third, part.kind) for part in first.grams if (part.fisher, part.form) == kind}, key=_rank
-    )
+def _parts(found: Sequence[Group], moments: Moments, kind: tuple[str, str]) -> dict[str, Any]:
+    """Headlines of each part of the model that all runs have, at the last moment, and the differences between
+    groups, adjusted for the number of parts."""
+    ends = {run.name: moments.last(run) for group in found for run in group.runs}
+    held = [
+        {(part.third, part.kind) for part in end.grams if (part.fisher, part.form) == kind}
+        for end in ends.values()
+    ]
+    places = sorted(set.intersection(*held), key=_rank)
     made = {
-        (run.name, place): replicate(
-            _gram(run.measured[step], kind, partial(_stands, place)), run.measured[step].patients, headlines
-        )
-        for group in found
-        for run in group.runs
+        (name, place): replicate(_gram(end, kind, partial(_stands, place)), end.patients, headlines)
+        for name, end in ends.items()
         for place in places
     }
     levels = [
@@ -202,7 +219,6 @@ def _parts(found: Sequence[Group], kind: tuple[str, str], step: int) -> dict[str
             adjusted = benjamini_hochberg([row["p"] for row in rows])
             compared += [row | {"q": q} for row, q in zip(rows, adjusted, strict=True)]
     return {
-        "step": step,
         "places": [list(place) for place in places],
         "levels": levels,
         "differences": compared,
@@ -218,5 +234,10 @@ def _rank(place: tuple[str, str]) -> tuple[int, str]:
     return (thirds.index(place[0]) if place[0] in thirds else len(thirds)), place[1]
 
 
-def _tried(group: Group, step: int) -> dict[str, Any] | None:
-    return tasks.affinities([run.measured[step] for run in group.runs])
+def _tried(group: Group, moments: Moments) -> dict[str, Any] | None:
+    """At the last moment at which steps were tried in all runs of the group."""
+    for number, at in reversed(list(enumerate(moments.at))):
+        tried = tasks.affinities([moments.of(run, number) for run in group.runs])
+        if tried:
+            return tried | {"at": at}
+    return None

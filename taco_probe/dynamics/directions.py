@@ -11,7 +11,16 @@ import torch
 
 from taco_probe.dynamics.measurement import FOLDER, Measurement, read
 from taco_probe.dynamics.runs import Series
-from taco_probe.dynamics.updates import Update, Updates, angles, cosine, energy, norm, own_energy
+from taco_probe.dynamics.updates import (
+    Update,
+    Updates,
+    angles,
+    cosine,
+    energy,
+    norm,
+    own_energy,
+    random_cosine,
+)
 
 TOP = 4  # leading directions
 
@@ -38,40 +47,51 @@ def length(update: Updates) -> float:
     return math.sqrt(sum(norm(one) ** 2 for one in update.values()))
 
 
-def between(runs: Sequence[Series]) -> dict[str, Any]:
-    """Cosines of the runs' last Delta W with each other, overall; mean overlap of their leading column and
-    row spaces over modules, beside that of random subspaces; lengths."""
-    last = {run.name: at(run, max(run.measured)) for run in runs}
+def between(runs: Sequence[Series], steps: Mapping[str, int]) -> dict[str, Any]:
+    """Cosines of the runs' Delta W with each other, overall; mean overlap of their leading column and row
+    spaces over modules, beside that of random subspaces; lengths.
+
+    Args:
+        steps: by run, the step to take.
+    """
+    last = {run.name: at(run, steps[run.name]) for run in runs}
     moved = [name for name in last if length(last[name]) > 0]
     pairs = []
     for place, first in enumerate(moved):
         for second in moved[place + 1 :]:
             pairs.append({"first": first, "second": second, **_pair(last[first], last[second])})
-    parameters = sum(one.a.numel() + one.b.numel() for one in last[runs[0].name].values())
     return {
         "lengths": {name: length(one) for name, one in last.items()},
         "pairs": pairs,
-        "random_cosine": 1 / math.sqrt(parameters),
         "top": TOP,
     }
 
 
 def _pair(first: Updates, second: Updates) -> dict[str, Any]:
     """Two updates of the same modules."""
-    if first.keys() != second.keys():
+    if _shapes(first) != _shapes(second):
         return {"cosine": None}
     moved = [name for name in first if norm(first[name]) > 0 and norm(second[name]) > 0]
-    found: dict[str, Any] = {"cosine": cosine(first, second)}
+    found: dict[str, Any] = {
+        "cosine": cosine(first, second),
+        "cosine_random": random_cosine(first, second),
+    }
+    if not moved:  # each moved modules that the other did not
+        return {"cosine": None}
     for side in ("column", "row"):
         spans = [angles(first[name], second[name], side=side, top=TOP) for name in moved]
         found[f"{side}_overlap"] = float(np.mean([one.overlap for one in spans]))
         found[f"{side}_overlap_random"] = float(np.mean([one.overlap_random for one in spans]))
-        found[f"{side}_angles"] = np.mean(
-            [np.degrees(one.angles.numpy()) for one in spans if len(one.angles) == TOP], axis=0
-        ).tolist()
+        fewest = min(len(one.angles) for one in spans)  # below TOP where the rank is
+        degrees = np.degrees([one.angles.numpy()[:fewest] for one in spans])
+        found[f"{side}_angles"] = degrees.mean(axis=0).tolist()
     shares = [energy(first[name], second[name], TOP) for name in moved]
     found["energy"], found["energy_random"] = (float(np.mean(values)) for values in zip(*shares, strict=True))
     return found
+
+
+def _shapes(update: Updates) -> dict[str, tuple[int, int]]:
+    return {name: (one.b.shape[0], one.a.shape[1]) for name, one in update.items()}
 
 
 def along(run: Series) -> list[dict[str, Any]]:
@@ -106,6 +126,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def by_module(run: Series) -> Mapping[str, float]:
-    """Length of the last Delta W of each module."""
-    return {name: norm(one) for name, one in at(run, max(run.measured)).items()}
+def by_module(run: Series, step: int) -> dict[str, float]:
+    """Length of Delta W of each module at a step."""
+    return {name: norm(one) for name, one in at(run, step).items()}

@@ -105,6 +105,8 @@ def write(found: Measurement, folder: Path) -> Path:
     """Writes the files into `folder` and returns the JSON one."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"step-{found.step}"
+    path = folder / f"{stem}.json"
+    path.unlink(missing_ok=True)  # a kill from here on leaves no measurement, rather than a mixed one
     for name, tensors in (
         ("grams", {part.key: gram.astype(np.float32) for part, gram in found.grams.items()}),
         ("lora", dict(found.lora)),
@@ -114,7 +116,6 @@ def write(found: Measurement, folder: Path) -> Path:
         safetensors.numpy.save_file({key: np.ascontiguousarray(v) for key, v in tensors.items()}, partial)
         partial.chmod(0o644)  # safetensors makes it private
         partial.replace(target)
-    path = folder / f"{stem}.json"
     write_text(json.dumps({"schema": SCHEMA, **found.facts}, indent=1, allow_nan=False) + "\n", path)
     return path
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.plots import Axis
+from taco_probe.dynamics.moments import STEP, named
 from taco_probe.dynamics.quantities import HEADLINES, TITLES
 from taco_probe.dynamics.summary import Q, sentences, signed
 
@@ -74,7 +75,7 @@ class Sheet:
 def view(report: Mapping[str, Any]) -> dict[str, Any]:
     """The context of `dynamics/page.html`."""
     number = {run: place for place, group in enumerate(report["groups"]) for run in group["runs"]}
-    runs = [run for run in report["runs"] if run["name"] in number]
+    runs = report["runs"]
     return {
         "title": "Optimisation dynamics",
         "report": report,
@@ -82,15 +83,15 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "summary": sentences(report),
         "plots": [_over_steps(report, name, runs, number) for name in _CURVES],
         "spectra": [_spectra(runs, number), _n_curves(runs, number)],
-        "losses": _losses(runs, number),
+        "losses": _losses(report, runs, number),
         "parts_sheets": _parts(report),
         "cosines": [_cosines(run) for run in runs],
         "conflicts": [_conflicts(run) for run in runs if run["conflicts"]],
-        "affinity": [_affinity(group, tried) for group, tried in report["affinity"].items() if tried],
+        "affinity": [_affinity(report, name, tried) for name, tried in report["affinity"].items() if tried],
         "updates": _updates(report),
         "kinds": _kinds(runs),
         "by_task": _by_task(runs),
-        "signed": signed,
+        "last": named(report["moments"]["unit"], report["moments"]["at"][-1]),
         "width": WIDTH,
         "height": HEIGHT,
     }
@@ -103,7 +104,7 @@ def _over_steps(
     interval."""
     series = {
         run["name"]: [
-            (one["step"], one["numbers"][name]) for one in run["steps"] if one["numbers"][name] is not None
+            (one["at"], one["numbers"][name]) for one in run["steps"] if one["numbers"][name] is not None
         ]
         for run in runs
     }
@@ -120,12 +121,16 @@ def _over_steps(
     for place, group in enumerate(report["groups"]):
         rows = [row for row in levels if row["group"] == group["name"]]
         if rows:
-            low, high = ([(row["step"], row[end]) for row in rows] for end in ("low", "high"))
+            low, high = ([(row["at"], row[end]) for row in rows] for end in ("low", "high"))
             bands.append(Band(place, scale.polyline([*low, *reversed(high)])))
             lines.append(
-                Line(place, scale.polyline([(r["step"], r["value"]) for r in rows]), group["name"], True)
+                Line(place, scale.polyline([(r["at"], r["value"]) for r in rows]), group["name"], True)
             )
-    return Plot(TITLES[name], "step", scale.x_ticks, scale.y_ticks, lines, bands)
+    return Plot(TITLES[name], _axis(report), scale.x_ticks, scale.y_ticks, lines, bands)
+
+
+def _axis(report: Mapping[str, Any]) -> str:
+    return "step" if report["moments"]["unit"] == STEP else "% of training"
 
 
 def _spectra(runs: Sequence[Mapping[str, Any]], number: Mapping[str, int]) -> Plot:
@@ -150,19 +155,21 @@ def _n_curves(runs: Sequence[Mapping[str, Any]], number: Mapping[str, int]) -> P
     return Plot("SE of random subsets of n entries", "n", scale.x_ticks, scale.y_ticks, lines)
 
 
-def _losses(runs: Sequence[Mapping[str, Any]], number: Mapping[str, int]) -> list[Plot]:
+def _losses(
+    report: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], number: Mapping[str, int]
+) -> list[Plot]:
     """Mean loss of each task's probe entries."""
     found = []
     for task in runs[0]["tasks"]:
         points = {
-            run["name"]: [(one["step"], one["losses"][task]) for one in run["steps"] if task in one["losses"]]
+            run["name"]: [(one["at"], one["losses"][task]) for one in run["steps"] if task in one["losses"]]
             for run in runs
         }
         every = [point for line in points.values() for point in line]
         if every:
             scale = _Scale([x for x, _ in every], [0.0, *(y for _, y in every)])
             lines = [Line(number[run], scale.polyline(line), run) for run, line in points.items()]
-            found.append(Plot(task, "step", scale.x_ticks, scale.y_ticks, lines))
+            found.append(Plot(task, _axis(report), scale.x_ticks, scale.y_ticks, lines))
     return found
 
 
@@ -305,8 +312,7 @@ def _conflicts(run: Mapping[str, Any]) -> Sheet:
     )
 
 
-def _affinity(group: str, tried: Mapping[str, Any]) -> Sheet:
-    step, found = max(tried.items(), key=lambda item: int(item[0]))
+def _affinity(report: Mapping[str, Any], group: str, found: Mapping[str, Any]) -> Sheet:
     rows = []
     for place, task in enumerate(found["tasks"]):
         cells = []
@@ -318,9 +324,8 @@ def _affinity(group: str, tried: Mapping[str, Any]) -> Sheet:
             mark = "*" if q is not None and q < Q else ""
             cells.append(Cell(signed(value) + mark, _shade(value), title))
         rows.append((f"step along {task}", cells))
-    note = (
-        f"change of the column's loss in percent, step {step}, direction of {found['direction']}; * q < {Q}"
-    )
+    when = named(report["moments"]["unit"], found["at"])
+    note = f"change of the column's loss in percent, {when}, direction: {found['direction']}; * q < {Q}"
     return Sheet(group, [f"on {task}" for task in found["tasks"]], rows, note)
 
 
@@ -339,26 +344,26 @@ def _updates(report: Mapping[str, Any]) -> Sheet:
             for other in names
         ]
         rows.append((name, [*cells, Cell(f"{report['updates']['lengths'][name]:.2f}")]))
-    note = f"independent directions: 0 ± {report['updates']['random_cosine']:.4f}"
+    note = "point at a cell for what independent directions give; runs of one seed start from the same A"
     return Sheet("cosine of ΔW", [*names, "length"], rows, note)
 
 
 def _overlap(one: Mapping[str, Any], top: int) -> str:
     return (
-        f"leading {top} directions: column overlap {one['column_overlap']:.3f} (random "
+        f"independent directions: 0 ± {one['cosine_random']:.4f}; leading {top} directions: column overlap {one['column_overlap']:.3f} (random "
         f"{one['column_overlap_random']:.3f}), row overlap {one['row_overlap']:.3f} (random "
         f"{one['row_overlap_random']:.3f}), energy {one['energy']:.3f} (random {one['energy_random']:.4f})"
     )
 
 
 def _kinds(runs: Sequence[Mapping[str, Any]]) -> Sheet:
-    """All quantities of every kind of Gram matrix at the last step."""
+    """All quantities of every kind of Gram matrix at the last moment."""
     rows = [
         (f"{run['name']}: {kind}", [Cell(_short(found[name])) for name in TITLES])
         for run in runs
         for kind, found in run["kinds"].items()
     ]
-    return Sheet("last step", list(TITLES.values()), rows)
+    return Sheet("", list(TITLES.values()), rows)
 
 
 def _by_task(runs: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -367,7 +372,7 @@ def _by_task(runs: Sequence[Mapping[str, Any]]) -> Sheet:
         for task in runs[0]["tasks"]
         for run in runs
     ]
-    return Sheet("entries of one task, last step", list(TITLES.values()), rows)
+    return Sheet("entries of one task", list(TITLES.values()), rows)
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,6 @@ class Series:
     seed: int
     settings: dict[str, Any] = field(repr=False)
     measured: dict[int, Measurement] = field(repr=False)
-
-    @property
-    def last(self) -> Measurement:
-        """Of the last step."""
-        return self.measured[max(self.measured)]
 
 
 @dataclass(frozen=True)
@@ -56,11 +51,10 @@ def read(folders: Sequence[Path]) -> list[Series]:
     if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise UserError(f"{twice} is named twice")
     equal_probes(one for run in found for one in run.measured.values())
-    names = [run.name for run in found]
-    return [
-        run if names.count(run.name) == 1 else _renamed(run, f"{run.folder.resolve().parent.name}/{run.name}")
-        for run in found
-    ]
+    for name in (_with_parent, _with_path):  # as short as tells them apart
+        names = [run.name for run in found]
+        found = [run if names.count(run.name) == 1 else replace(run, name=name(run)) for run in found]
+    return found
 
 
 def _read(folder: Path) -> Series:
@@ -71,8 +65,13 @@ def _read(folder: Path) -> Series:
     return Series(run.name, folder, recipe, run.model, settings.get("seed", DEFAULT_SEED), settings, measured)
 
 
-def _renamed(run: Series, name: str) -> Series:
-    return Series(name, run.folder, run.recipe, run.model, run.seed, run.settings, run.measured)
+def _with_parent(run: Series) -> str:
+    path = run.folder.resolve()
+    return f"{path.parent.name}/{path.name}"
+
+
+def _with_path(run: Series) -> str:
+    return str(run.folder.resolve())
 
 
 def groups(runs: Sequence[Series]) -> list[Group]:
@@ -82,18 +81,9 @@ def groups(runs: Sequence[Series]) -> list[Group]:
     for run in runs:
         members.setdefault(experiment(run.recipe, run.model, run.settings), {}).setdefault(run.seed, run)
     found = [tuple(by_seed.values()) for by_seed in members.values()]
-    recipes = [runs[0].recipe for runs in found]
     models = {runs[0].model for runs in found}
-    named = []
-    for runs in found:
-        name = runs[0].recipe if len(models) == 1 else f"{runs[0].recipe}, {runs[0].model}"
-        if recipes.count(runs[0].recipe) > 1 and len(models) == 1:
-            name = f"{name} ({runs[0].name})"
-        named.append(Group(name, runs))
-    return named
-
-
-def common_steps(runs: Sequence[Series]) -> list[int]:
-    """The steps at which all of the runs were measured."""
-    steps = set.intersection(*(set(run.measured) for run in runs))
-    return sorted(steps)
+    labels = [runs[0].recipe if len(models) == 1 else f"{runs[0].recipe}, {runs[0].model}" for runs in found]
+    return [
+        Group(label if labels.count(label) == 1 else f"{label} ({runs[0].name})", runs)
+        for label, runs in zip(labels, found, strict=True)
+    ]

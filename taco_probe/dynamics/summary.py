@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from taco_probe.dynamics.moments import PERCENT, STEP, named
+
 SHORT = {"entropy": "SE", "dominance": "ρ"}
 Q = 0.05  # share of false ones that is put up with where many are tested
 
@@ -15,7 +17,7 @@ Q = 0.05  # share of false ones that is put up with where many are tested
 def sentences(report: Mapping[str, Any]) -> list[str]:
     """What the comparison shows, most important first."""
     found = [line for pair in _pairs(report) for line in _compared(report, *pair)]
-    found += [line for line in (_seeds(report), _moved(report)) if line]
+    found += [line for line in (_matched(report), _seeds(report), _moved(report)) if line]
     for group in report["groups"]:
         found += [line for line in (_conflicts(report, group), _helps(report, group)) if line]
     return found
@@ -32,35 +34,38 @@ def _compared(report: Mapping[str, Any], first: str, second: str) -> list[str]:
             row
             for row in report["differences"]
             if (row["first"], row["second"], row["quantity"]) == (first, second, quantity)
-            and row["step"] not in _untrained(report)
+            and row["at"] not in report["moments"]["untrained"]
         ]
         if not rows:
-            return [f"{first} and {second} have no measured step in common but that before training."]
+            return [f"{first} and {second} have nothing measured in common but what was before training."]
         last = rows[-1]
         lines.append(
-            f"{short} is lower under {first} than under {second} at {_count(rows, -1)} of {len(rows)} steps "
-            f"({_count(rows, -1, sure=True)} with an interval that excludes 0), higher at "
-            f"{_count(rows, 1)} ({_count(rows, 1, sure=True)}); at the last, step {last['step']}, the "
-            f"difference is {signed(last['value'])} [{signed(last['low'])}, {signed(last['high'])}]."
+            f"{short} is lower under {first} than under {second} at {_count(rows, -1)} of {len(rows)} "
+            f"{_moments(report)} ({_count(rows, -1, sure=True)} with an interval that excludes 0), higher at "
+            f"{_count(rows, 1)} ({_count(rows, 1, sure=True)}); at the last, {_when(report, last['at'])}, "
+            f"the difference is {signed(last['value'])} [{signed(last['low'])}, {signed(last['high'])}]."
         )
         concentrated.append(_sign(last) * (-1 if quantity == "entropy" else 1))
     name = {(1, 1): first, (-1, -1): second}.get((concentrated[0], concentrated[1]))
     if name:
         lines.append(
-            f"At the last step gradients are more concentrated under {name}: SE is lower and ρ higher, and "
+            f"At that moment gradients are more concentrated under {name}: SE is lower and ρ higher, and "
             f"both intervals exclude 0."
         )
     else:
         lines.append(
-            f"At the last step SE and ρ do not both tell {first} and {second} apart in one direction: no "
+            f"At that moment SE and ρ do not both tell {first} and {second} apart in one direction: no "
             f"difference in concentration is shown."
         )
     return lines
 
 
-def _untrained(report: Mapping[str, Any]) -> set[int]:
-    """Steps at which B is still 0 in some run: the model is the base, whatever the recipe."""
-    return {step["step"] for run in report["runs"] for step in run["steps"] if step["b_is_zero"]}
+def _when(report: Mapping[str, Any], at: float) -> str:
+    return named(report["moments"]["unit"], at)
+
+
+def _moments(report: Mapping[str, Any]) -> str:
+    return "steps" if report["moments"]["unit"] == STEP else "moments"
 
 
 def _count(rows: Sequence[Mapping[str, Any]], sign: int, *, sure: bool = False) -> int:
@@ -76,42 +81,66 @@ def _sign(row: Mapping[str, Any]) -> int:
     return int(row["low"] > 0) - int(row["high"] < 0)
 
 
+def _matched(report: Mapping[str, Any]) -> str:
+    """How moments of runs of different length were put side by side."""
+    totals = sorted({total for total in report["moments"]["totals"].values() if total})
+    if len(totals) < 2:
+        return ""
+    length = f"The runs have {totals[0]} to {totals[-1]} steps"
+    if report["moments"]["unit"] == PERCENT:
+        return f"{length}: they are compared after equal shares of their training."
+    return f"{length}: they are compared at equal steps, which are different shares of their training."
+
+
 def _seeds(report: Mapping[str, Any]) -> str:
     groups = report["groups"]
     patients = report["probe"]["patients"]
     single = [group["name"] for group in groups if len(group["seeds"]) == 1]
+    left_out = report["left_out"]
+    more = f" Left out, since they repeat a seed: {', '.join(left_out)}." if left_out else ""
     if not single:
         numbers = " and ".join(str(len(group["seeds"])) for group in groups)
-        return f"Intervals are for other patients ({patients}) and other seeds ({numbers} runs)."
+        return f"Intervals are for other patients ({patients}) and other seeds ({numbers} runs).{more}"
     return (
-        f"Intervals are for other patients ({patients}) only: seeds were not varied for "
-        f"{', '.join(single)}, so nothing here says whether another seed would agree."
+        f"Intervals are for other patients ({patients}) only where they involve {', '.join(single)}: seeds "
+        f"were not varied there, so nothing here says whether another seed would agree.{more}"
     )
 
 
 def _moved(report: Mapping[str, Any]) -> str:
-    """Updates of runs of one group beside those of runs of two."""
+    """Updates of runs of one group beside those of runs of two. Runs of one seed start from the same A, which
+    alone makes their updates alike."""
     group_of = {run: group["name"] for group in report["groups"] for run in group["runs"]}
+    seed_of = {run["name"]: run["seed"] for run in report["runs"]}
     pairs = [pair for pair in report["updates"]["pairs"] if pair["cosine"] is not None]
-    within = [pair["cosine"] for pair in pairs if group_of.get(pair["first"]) == group_of.get(pair["second"])]
-    across = [pair["cosine"] for pair in pairs if group_of.get(pair["first"]) != group_of.get(pair["second"])]
-    parts = [
-        f"{statistics.fmean(values):.2f} {what} ({_range(values)})"
-        for values, what in ((within, "between seeds of one recipe"), (across, "between recipes"))
-        if values
-    ]
-    if not parts:
+    cosines: dict[str, list[float]] = {}
+    for pair in pairs:
+        one, other = pair["first"], pair["second"]
+        if group_of[one] == group_of[other]:
+            what = "between seeds of one recipe"
+        elif seed_of[one] == seed_of[other]:
+            what = "between recipes from one seed, which is one random A to start from"
+        else:
+            what = "between recipes from different seeds"
+        cosines.setdefault(what, []).append(pair["cosine"])
+    if not cosines:
         return ""
+    parts = [f"{_plain(statistics.fmean(some))} {what} ({_range(some)})" for what, some in cosines.items()]
+    chance = max(pair["cosine_random"] for pair in pairs)
     return (
-        f"The cosine of the runs' updates ΔW is {' and '.join(parts)}; independent directions would give "
-        f"0.00 ± {report['updates']['random_cosine']:.4f}."
+        f"The cosine of the runs' updates ΔW is {'; '.join(parts)}. Independent directions would give 0.00 ± "
+        f"{chance:.4f}."
     )
 
 
 def _range(values: Sequence[float]) -> str:
     if len(values) == 1:
         return "one pair"
-    return f"{min(values):.2f} to {max(values):.2f} over {len(values)} pairs"
+    return f"{_plain(min(values))} to {_plain(max(values))} over {len(values)} pairs"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _conflicts(report: Mapping[str, Any], group: Mapping[str, Any]) -> str:
@@ -134,17 +163,17 @@ def _diagonal(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
 
 
 def _helps(report: Mapping[str, Any], group: Mapping[str, Any]) -> str:
-    tried = report["affinity"].get(group["name"])
-    if not tried:
+    found = report["affinity"][group["name"]]
+    if not found:
         return ""
-    step, found = max(tried.items(), key=lambda item: int(item[0]))
     tasks = found["tasks"]
     pairs = [(a, b) for a in range(len(tasks)) for b in range(len(tasks)) if a != b]
     sure = [found["value"][a][b] for a, b in pairs if found["q"][a][b] < Q]
     helped, hurt = sum(value < 0 for value in sure), sum(value > 0 for value in sure)
     return (
         f"{group['name']}: of {len(pairs)} ordered pairs of tasks, a step along one lowers the loss of the "
-        f"other in {helped} and raises it in {hurt} at step {step} (q < {Q}); the rest is undecided."
+        f"other in {helped} and raises it in {hurt} at {_when(report, found['at'])} (q < {Q}); the rest is "
+        f"undecided."
     )
 
 

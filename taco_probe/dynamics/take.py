@@ -138,10 +138,8 @@ class Probed:
 
     def _affinity(self, model: Any, moments: Mapping[torch.Tensor, torch.Tensor]) -> dict[str, Any]:
         losses = EntryLosses(self.plan.reduction)
-        changes = affinity(
-            model, self._encoded, losses, self.probe.tasks, self.probe.patients, moments=moments
-        )
-        return {"direction": "adam" if moments else "gradient", "changes": changes}
+        tried = affinity(model, self._encoded, losses, self.probe.tasks, self.probe.patients, moments=moments)
+        return {"direction": "adam" if moments else "gradient", **tried._asdict()}
 
 
 def by_third(grams: Grams, fisher: str) -> dict[Part, Any]:

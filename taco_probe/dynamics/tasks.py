@@ -75,8 +75,8 @@ def _cell(found: Sequence[Measurement], of: str, on: str) -> Estimate:
 def _replicate(found: Measurement, of: str, on: str) -> Replicate:
     """Change over loss of the entries of task `on`, and without each patient."""
     wanted = np.array([task == on for task in found.tasks])
-    change = np.array(found.facts["affinity"]["changes"][of])[wanted]
-    loss = np.array(found.facts["losses"]["empirical"])[wanted]
+    tried = found.facts["affinity"]
+    change, loss = np.array(tried["changes"][of])[wanted], np.array(tried["before"])[wanted]
     names, member = np.unique(np.array(found.patients)[wanted], return_inverse=True)
     changes, losses = (np.bincount(member, weights=one, minlength=len(names)) for one in (change, loss))
     without = (changes.sum() - changes) / (losses.sum() - losses)

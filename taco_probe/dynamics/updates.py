@@ -69,8 +69,8 @@ def norm(update: Update) -> float:
 
 
 def cosine(first: Updates, second: Updates) -> float:
-    """Cosine of two updates over all their modules as one vector; NaN if one of them is zero. Independent
-    random directions of N parameters give 0 +- 1 / sqrt(N).
+    """Cosine of two updates over all their modules as one vector; NaN if one of them is zero. See
+    `random_cosine` for what independent ones give.
 
     Raises:
         UserError: they are not of the same modules.
@@ -81,6 +81,18 @@ def cosine(first: Updates, second: Updates) -> float:
     products = sum(inner(first[name], second[name]) for name in first)
     lengths = [math.sqrt(sum(norm(one) ** 2 for one in side.values())) for side in (first, second)]
     return products / (lengths[0] * lengths[1]) if all(lengths) else math.nan
+
+
+def random_cosine(first: Updates, second: Updates) -> float:
+    """Standard deviation of the cosine, whose mean is 0, were each module's update turned at random on both
+    sides: <W1, Q W2 R> has the variance |W1|^2 |W2|^2 / (p d) for random rotations Q and R. NaN if one of
+    them is zero."""
+    squares = [{name: norm(one) ** 2 for name, one in side.items()} for side in (first, second)]
+    variance = sum(
+        squares[0][name] * squares[1][name] / (one.b.shape[0] * one.a.shape[1]) for name, one in first.items()
+    )
+    total = sum(squares[0].values()) * sum(squares[1].values())
+    return math.sqrt(variance / total) if total else math.nan
 
 
 def cosine_by_module(first: Updates, second: Updates) -> dict[str, float]:

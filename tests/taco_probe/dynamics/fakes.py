@@ -60,7 +60,11 @@ def measured(step: int, *, seed: int = 0, decay: float = 1.0, per_task: int = 6,
         "patients": [f"p{number % 9}" for number in range(n)],
         "losses": {fisher: rng.uniform(1, 3, size=n).tolist() for fisher in ("empirical", "true")},
         "seconds": {"grams": 1.0},
-        "affinity": {"direction": "gradient", "changes": changes},
+        "affinity": {
+            "direction": "gradient",
+            "before": rng.uniform(1, 3, size=n).tolist(),
+            "changes": changes,
+        },
     }
     return Measurement(content | facts, parts, lora)
 
