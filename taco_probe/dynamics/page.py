@@ -350,8 +350,8 @@ def _updates(report: Mapping[str, Any]) -> Sheet:
 
 def _overlap(one: Mapping[str, Any], top: int) -> str:
     return (
-        f"independent directions: 0 ± {one['cosine_random']:.4f}; leading {top} directions: column overlap {one['column_overlap']:.3f} (random "
-        f"{one['column_overlap_random']:.3f}), row overlap {one['row_overlap']:.3f} (random "
+        f"independent directions: 0 ± {one['cosine_random']:.4f}; leading {top} directions: column "
+        f"overlap {one['column_overlap']:.3f} (random {one['column_overlap_random']:.3f}), row overlap {one['row_overlap']:.3f} (random "
         f"{one['row_overlap_random']:.3f}), energy {one['energy']:.3f} (random {one['energy_random']:.4f})"
     )
 

@@ -69,6 +69,13 @@ def measured(step: int, *, seed: int = 0, decay: float = 1.0, per_task: int = 6,
     return Measurement(content | facts, parts, lora)
 
 
+class Nothing(Measurement):
+    """A measurement without content."""
+
+    def __init__(self, step: int, max_steps: int) -> None:
+        super().__init__({"step": step, "max_steps": max_steps}, {})
+
+
 def run(
     folder: Path, *, recipe: str = "imax", seed: int = 0, decay: float = 1.0, steps=(0, 10, 20), **facts
 ) -> Path:

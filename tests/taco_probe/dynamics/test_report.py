@@ -1,0 +1,188 @@
+"""Runs compared: what is said is true of what was planted, and nothing in a name becomes markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from data_recipes.errors import UserError
+from taco_probe.dynamics import report, runs
+from taco_probe.dynamics.analysis import analyse
+from taco_probe.dynamics.summary import sentences
+from tests.eval.run_folders import HOSTILE, HOSTILE_NAME
+from tests.taco_probe.dynamics import fakes
+
+
+def compared(tmp_path, *, imax=1.0, dmax=1.0, seeds=(1, 2, 3), same=False, steps=(0, 10, 20), **facts):
+    """Groups imax and dmax; the larger number decays faster, so its entropy is lower."""
+    folders = [
+        fakes.run(
+            tmp_path / f"{recipe}-{seed}",
+            recipe=recipe,
+            seed=seed + (0 if same else 10 * (recipe == "dmax")),
+            decay=decay,
+            steps=steps,
+            **facts,
+        )
+        for recipe, decay in (("imax", imax), ("dmax", dmax))
+        for seed in seeds
+    ]
+    return analyse(runs.read(folders))
+
+
+def test_a_planted_difference_is_said_with_its_numbers(tmp_path):
+    found = compared(tmp_path, imax=1.8, dmax=0.8)
+    lines = sentences(found)
+    last = [d for d in found["differences"] if (d["quantity"], d["at"]) == ("entropy", 20)][0]
+    assert last["value"] < last["high"] < 0
+    number = f"{last['value']:+.2f} [{last['low']:+.2f}, {last['high']:+.2f}]".replace("-", "−")
+    assert lines[0].startswith("SE is lower under imax than under dmax at 2 of 2 steps (2 with an interval")
+    assert number in lines[0]
+    assert lines[1].startswith("ρ is lower under imax than under dmax at 0 of 2 steps")
+    assert "At that moment gradients are more concentrated under imax" in lines[2]
+    assert any("other seeds (3 and 3 runs)" in line for line in lines)
+    turned = sentences(compared(tmp_path / "turned", imax=0.8, dmax=1.8))
+    assert "At that moment gradients are more concentrated under dmax" in turned[2]
+
+
+def test_equal_groups_are_not_told_apart(tmp_path):
+    lines = sentences(compared(tmp_path))
+    assert "no difference in concentration is shown" in lines[2]
+    identical = compared(tmp_path / "identical", same=True)
+    assert {d["value"] for d in identical["differences"]} == {0}
+    lines = sentences(identical)
+    assert "at 0 of 2 steps (0 with an interval that excludes 0), higher at 0 (0)" in lines[0]
+
+
+def test_step_0_is_never_counted_since_the_model_is_still_the_base(tmp_path):
+    found = compared(tmp_path, imax=1.8, dmax=0.8)
+    assert found["moments"]["at"] == [0, 10, 20]
+    assert found["moments"]["untrained"] == [0]
+    assert "of 2 steps" in sentences(found)[0]
+    only = sentences(compared(tmp_path / "only", steps=(0,)))
+    assert only[0] == "imax and dmax have nothing measured in common but what was before training."
+
+
+def test_with_one_seed_it_is_said_that_seeds_were_not_varied(tmp_path):
+    found = compared(tmp_path, imax=1.8, dmax=0.8, seeds=(1,))
+    assert all(d["seeds_error"] is None for d in found["differences"])
+    (line,) = [line for line in sentences(found) if "seeds were not varied" in line]
+    assert "imax, dmax" in line
+    assert "nothing here says whether another seed would agree" in line
+
+
+def test_updates_of_one_seed_are_told_apart_from_those_of_two(tmp_path):
+    (line,) = [
+        line
+        for line in sentences(compared(tmp_path, same=True, seeds=(1, 2)))
+        if "cosine of the runs" in line
+    ]
+    assert "1.00 between recipes from one seed, which is one random A to start from (1.00 to 1.00" in line
+    assert "between recipes from different seeds" in line
+    assert "between seeds of one recipe" in line
+
+
+def test_runs_of_different_length_meet_after_equal_shares_and_it_is_said(tmp_path):
+    folders = [
+        fakes.run(tmp_path / "imax", recipe="imax", steps=(0, 375, 750), max_steps=750),
+        fakes.run(tmp_path / "dmax", recipe="dmax", steps=(0, 351, 701), max_steps=701),
+    ]
+    found = report.build(folders, tmp_path / "out")
+    assert "of 2 moments" in found.summary[0]
+    assert "at the last, 100 % of training" in found.summary[0]
+    assert "The runs have 701 to 750 steps: they are compared after equal shares" in " ".join(found.summary)
+    page = found.page.read_text()
+    assert "Spectra, 100 % of training" in page
+    assert "% of training</text>" in page
+    numbers = json.loads((tmp_path / "out" / "dynamics.json").read_text())
+    assert numbers["moments"]["steps"] == {"imax": [0, 375, 750], "dmax": [0, 351, 701]}
+
+
+def test_numbers_of_the_last_moment_are_those_of_the_last_that_all_have(tmp_path):
+    """One run was measured further than the other."""
+    folders = [
+        fakes.run(tmp_path / "imax", recipe="imax", steps=(0, 10, 20)),
+        fakes.run(tmp_path / "dmax", recipe="dmax", steps=(0, 10)),
+    ]
+    both, short = (analyse(runs.read(some)) for some in (folders, [folders[1]]))
+    (alone,) = analyse(runs.read([fakes.run(tmp_path / "x" / "imax", steps=(0, 10))]))["runs"]
+    assert both["moments"]["at"] == [0, 10]
+    assert both["runs"][0]["spectrum"] == alone["spectrum"]
+    assert both["runs"][1]["spectrum"] == short["runs"][0]["spectrum"]
+    assert [one["step"] for one in both["runs"][0]["steps"]] == [0, 10, 20]
+
+
+def test_runs_measured_on_different_entries_are_refused(tmp_path):
+    probe = {"digest": "e" * 64, "split": "validation", "seed": 1, "per_task": {}}
+    folders = [fakes.run(tmp_path / "a"), fakes.run(tmp_path / "b", probe=probe)]
+    with pytest.raises(UserError, match="measured on different probe entries") as caught:
+        report.build(folders, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_group(tmp_path):
+    named = [("a/r", 1, "imax"), ("b/r", 2, "imax"), ("c", 2, "imax"), ("d", 1, "dmax")]
+    folders = [fakes.run(tmp_path / name, seed=seed, recipe=recipe) for name, seed, recipe in named]
+    found = runs.read(folders)
+    assert [run.name for run in found] == ["a/r", "b/r", "c", "d"]
+    groups = runs.groups(found)
+    assert [(group.name, group.seeds) for group in groups] == [("imax", [1, 2]), ("dmax", [1])]
+    numbers = analyse(found)
+    assert numbers["left_out"] == ["c"]
+    assert [run["name"] for run in numbers["runs"]] == ["a/r", "b/r", "d"]
+    assert any("Left out, since they repeat a seed: c." in line for line in sentences(numbers))
+
+
+def test_groups_of_one_recipe_and_runs_of_one_name_can_be_told_apart(tmp_path):
+    folders = [fakes.run(tmp_path / name / "x" / "r", seed=1) for name in ("a", "b")]
+    for folder, rate in zip(folders, (1, 2), strict=True):
+        with (folder / "run.yaml").open("a") as stream:
+            stream.write(f"learning_rate: {rate}\n")
+    found = runs.read(folders)
+    assert len({run.name for run in found}) == 2
+    assert len({group.name for group in runs.groups(found)}) == 2
+    with pytest.raises(UserError, match="is named twice"):
+        runs.read([folders[0], folders[0]])
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_the_page_shows_hostile_names_as_text_and_asks_for_nothing(tmp_path, count):
+    folders = [
+        fakes.run(
+            tmp_path / f"{number}{HOSTILE_NAME}",
+            recipe=HOSTILE if number % 2 else "imax",
+            seed=number,
+            steps=(0, 10),
+            mixture_hash=HOSTILE,
+        )
+        for number in range(count)
+    ]
+    found = report.build(folders, tmp_path / "out")
+    text = found.page.read_text()
+    page = Page(text)
+    assert not page.tags & {"script", "img", "iframe", "link", "object", "form"}
+    assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("src", "autofocus")]
+    assert {value for name, value in page.attributes if name == "href"} <= {
+        f"#{part}" for part in re.findall(r'id="(\w+)"', text)
+    }
+    assert "default-src 'none'" in text
+    assert "&lt;img src=x onerror" in text
+    assert "{{ 7 * 7 }}" in text  # no template either
+    assert len(text) < 200_000 + 40_000 * count
+    json.loads((tmp_path / "out" / "dynamics.json").read_text(), parse_constant=pytest.fail)
+    assert (tmp_path / "out" / "summary.md").read_text() == "".join(f"- {line}\n" for line in found.summary)
