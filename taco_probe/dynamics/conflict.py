@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
 from data_recipes.errors import UserError
 
+_GATHERED = 2**20  # numbers at a time
 MIN_SNR = 1.0  # below it, the debiased cosine is noise over noise
 
 
@@ -131,32 +133,43 @@ def conflict(
     both = torch.cat([a, b])
     wide = kernel.double()[both][:, both]
     generator = torch.Generator().manual_seed(seed)
-    every = torch.arange(len(both))
-
-    def negative(order: torch.Tensor) -> tuple[int, int]:
-        left = _dealt(order[: len(a)], batch, splits, generator)
-        right = _dealt(order[len(a) :], batch, splits, generator)
-        # (splits, batches of one, batch, batches of the other, batch), summed within both batches
-        entries = wide[left[:, :, :, None, None], right[:, None, None]]
-        products = entries.sum((2, 4))
-        return int((products < 0).sum()), products.numel()
-
-    found, pairs = negative(every)
-    nulls = torch.empty(permutations, dtype=torch.float64)
-    for index in range(permutations):
-        count, total = negative(torch.randperm(len(both), generator=generator))
-        nulls[index] = count / total
-    rate = found / pairs
+    deal = partial(_shares, wide, len(a), batch=batch, splits=splits, generator=generator)
+    rate = float(deal(torch.arange(len(both))[None]))
+    pairs = splits * (len(a) // batch) * (len(b) // batch)
+    labels = torch.rand(permutations, len(both), generator=generator).argsort(1)
+    # A few permutations at a time, so that what they gather stays small.
+    some = max(1, _GATHERED // (pairs * batch**2))
+    nulls = torch.cat([deal(part) for part in labels.split(some)])
     low, high = torch.quantile(nulls, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     p = (1 + int((nulls >= rate - 1e-12).sum())) / (1 + permutations)
     return Conflict(rate, float(nulls.mean()), low, high, p, pairs)
 
 
-def _dealt(indices: torch.Tensor, batch: int, splits: int, generator: torch.Generator) -> torch.Tensor:
-    """Disjoint batches of the indices, dealt anew for each split: (splits, batches, batch)."""
-    count = len(indices) // batch
-    shuffled = torch.rand(splits, len(indices), generator=generator).argsort(1)
-    return indices[shuffled[:, : count * batch]].view(splits, count, batch)
+def _shares(
+    kernel: torch.Tensor,
+    first: int,
+    orders: torch.Tensor,
+    *,
+    batch: int,
+    splits: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Share of negative products (P,) for each of P orders (P, n) of the entries, the `first` of which are
+    the one task and the rest the other."""
+    left, right = (_dealt(part, batch, splits, generator) for part in (orders[:, :first], orders[:, first:]))
+    # (P, splits, batches of one, batch, batches of the other, batch), summed within both batches
+    products = kernel[left[..., None, None], right[:, :, None, None]].sum((3, 5))
+    return (products < 0).double().mean((1, 2, 3))
+
+
+def _dealt(orders: torch.Tensor, batch: int, splits: int, generator: torch.Generator) -> torch.Tensor:
+    """Disjoint batches of the entries of each order (P, n), dealt anew for each split: (P, splits, batches,
+    batch)."""
+    permutations, n = orders.shape
+    count = n // batch
+    shuffled = torch.rand(permutations, splits, n, generator=generator).argsort(2)[:, :, : count * batch]
+    dealt = orders[:, None].expand(-1, splits, -1).gather(2, shuffled)
+    return dealt.view(permutations, splits, count, batch)
 
 
 def _by_task(tasks: Sequence[Hashable], n: int) -> tuple[tuple[Hashable, ...], list[torch.Tensor]]:

@@ -349,11 +349,13 @@ def _updates(report: Mapping[str, Any]) -> Sheet:
 
 
 def _overlap(one: Mapping[str, Any], top: int) -> str:
-    return (
-        f"independent directions: 0 ± {one['cosine_random']:.4f}; leading {top} directions: column "
-        f"overlap {one['column_overlap']:.3f} (random {one['column_overlap_random']:.3f}), row overlap {one['row_overlap']:.3f} (random "
-        f"{one['row_overlap_random']:.3f}), energy {one['energy']:.3f} (random {one['energy_random']:.4f})"
-    )
+    beside = [
+        f"{side} overlap {one[f'{side}_overlap']:.3f} (random {one[f'{side}_overlap_random']:.3f})"
+        for side in ("column", "row")
+    ]
+    energy = f"energy {one['energy']:.3f} (random {one['energy_random']:.4f})"
+    said = f"independent directions: 0 ± {one['cosine_random']:.4f}; leading {top} directions: "
+    return said + ", ".join([*beside, energy])
 
 
 def _kinds(runs: Sequence[Mapping[str, Any]]) -> Sheet:

@@ -1,4 +1,4 @@
-"""Differences between groups of runs: the jackknife by loops, Welch's test by scipy, coverage by simulation."""
+"""Differences between groups of runs: jackknife by loops, Welch's test by scipy, coverage by simulation."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def compared(tmp_path, *, imax=1.0, dmax=1.0, seeds=(1, 2, 3), same=False, steps
 def test_a_planted_difference_is_said_with_its_numbers(tmp_path):
     found = compared(tmp_path, imax=1.8, dmax=0.8)
     lines = sentences(found)
-    last = [d for d in found["differences"] if (d["quantity"], d["at"]) == ("entropy", 20)][0]
+    last = next(d for d in found["differences"] if (d["quantity"], d["at"]) == ("entropy", 20))
     assert last["value"] < last["high"] < 0
     number = f"{last['value']:+.2f} [{last['low']:+.2f}, {last['high']:+.2f}]".replace("-", "−")
     assert lines[0].startswith("SE is lower under imax than under dmax at 2 of 2 steps (2 with an interval")

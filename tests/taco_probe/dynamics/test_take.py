@@ -1,0 +1,104 @@
+"""A measurement as training takes it: every family, whatever the batches, and the model left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import block_diag
+
+from data_recipes.errors import UserError
+from data_recipes.store import read_mixture
+from model_adapters.registry import FAMILIES, load_adapter
+from taco_probe.dynamics import measurement
+from taco_probe.dynamics.forms import Adam
+from taco_probe.dynamics.measurement import Part
+from taco_probe.dynamics.probe import choose
+from taco_probe.dynamics.take import Plan, Probed
+from tests.harness.conftest import make_mixture
+from tests.taco_probe.dynamics.conftest import with_lora
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probed")
+    make_mixture(folder, images=10, entries_each=lambda image: 7)
+    return folder
+
+
+def probed(folder, adapter, number=14, **plan):
+    probe = choose(read_mixture(folder), number, split="train")
+    return Probed(probe, adapter, folder, Plan(**plan), device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_is_measured_in_all_kinds_and_reads_back(folder, flavour_folder, tmp_path, name):
+    adapter = load_adapter(str(flavour_folder(name)))
+    model = with_lora(adapter)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    found = probed(folder, adapter, affinity=True).take(model, step=3, facts={"max_steps": 9})
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert found.kinds() == [(f, form) for f in ("empirical", "true") for form in ("gauge", "factor")]
+    assert set(found.facts["affinity"]["changes"]) == set(found.tasks)
+    assert found.facts["affinity"]["before"] == pytest.approx(found.facts["losses"]["empirical"], rel=1e-4)
+    measurement.write(found, tmp_path)
+    again = measurement.read(tmp_path, 3, lora=True)
+    assert again.gram("true", "factor").shape == (14, 14)
+    assert len(again.lora) == 2 * len(again.facts["lora_scale"])
+
+
+def test_rows_are_the_probes_whatever_the_batches(folder, llava):
+    model = with_lora(llava)
+    whole, single = (
+        probed(folder, llava, fishers=("empirical",), batch_tokens=tokens).take(model, step=1)
+        for tokens in (100_000, 1)
+    )
+    assert whole.facts["entries"] == single.facts["entries"]
+    assert whole.facts["losses"]["empirical"] == pytest.approx(single.facts["losses"]["empirical"], abs=1e-5)
+    for form in ("gauge", "factor"):
+        one, other = whole.gram("empirical", form), single.gram("empirical", form)
+        assert np.allclose(one, other, rtol=1e-3, atol=1e-5 * one.max())
+
+
+def test_layers_are_summed_into_thirds(folder, llava):
+    """The flavour has two layers: of three thirds, the early and the middle one."""
+    found = probed(folder, llava, fishers=("empirical",)).take(with_lora(llava), step=1)
+    places = {(part.third, part.kind) for part in found.grams}
+    assert places == {(third, kind) for third in ("early", "middle") for kind in ("attention", "mlp")}
+    parts = [
+        found.gram("empirical", "factor", lambda p, t=third: p.third == t) for third in ("early", "middle")
+    ]
+    assert np.allclose(sum(parts), found.gram("empirical", "factor"))
+    assert block_diag(*parts).shape == (28, 28)
+    assert Part("empirical", "factor", "early", "mlp") in found.grams
+
+
+def test_an_optimizer_that_has_stepped_adds_adams_form_and_is_left_alone(folder, llava):
+    model = with_lora(llava)
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-3)
+    taken = probed(folder, llava, fishers=("empirical",), affinity=True)
+    assert taken.take(model, step=0, optimizer=optimizer).facts["affinity"]["direction"] == "gradient"
+    for weight in weights:
+        weight.grad = torch.full_like(weight, 0.1)
+    optimizer.step()
+    before = [optimizer.state[weight]["exp_avg_sq"].clone() for weight in weights]
+    found = taken.take(model, step=1, optimizer=optimizer)
+    assert ("empirical", "adam") in found.kinds()
+    assert found.facts["affinity"]["direction"] == "adam"
+    assert all(
+        torch.equal(optimizer.state[w]["exp_avg_sq"], kept) for w, kept in zip(weights, before, strict=True)
+    )
+    # Equal second moments make Adam's metric the plain one, over sqrt(v) + eps = 0.1.
+    assert np.allclose(found.gram("empirical", "adam"), found.gram("empirical", "factor") / 0.1, rtol=1e-3)
+    assert Adam({}).name == "adam"
+
+
+def test_an_entry_too_long_for_the_model_is_one_line(folder, llava):
+    from taco_probe.dynamics.batches import Encoded
+
+    pairs = choose(read_mixture(folder), 14, split="train").pairs
+    with pytest.raises(UserError, match="a probe entry is too long"):
+        Encoded(pairs, llava, folder, device=torch.device("cpu"), max_length=5)
