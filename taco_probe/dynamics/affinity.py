@@ -51,7 +51,7 @@ def affinity(
     Raises:
         UserError: a task has entries of one patient only, or no gradient.
     """
-    side = halves(patients)
+    need_two_patients(tasks, patients)
     whole = range(len(tasks))
     parameters = [p for p in model.parameters() if p.requires_grad]
     kept = [p.detach().clone() for p in parameters]
@@ -60,10 +60,9 @@ def affinity(
         before = _each(model, encoded, losses, whole)
         for task in dict.fromkeys(tasks):
             after: dict[int, float] = {}
+            side = halves(patients, [patients[n] for n in whole if tasks[n] == task])
             for half in (0, 1):
                 steering = [n for n in whole if tasks[n] == task and side[n] == half]
-                if not steering:
-                    raise UserError(f"task {task} has probe entries of one patient only: probe more entries")
                 size = STEP * sum(before[n] for n in steering) / len(steering)
                 try:
                     _move(model, parameters, encoded, losses, steering, size, moments or {}, eps)
@@ -76,12 +75,27 @@ def affinity(
     return Tried([before[n] for n in whole], changes)
 
 
-def halves(patients: Sequence[str], seed: int = 0) -> list[int]:
-    """0 or 1 for each entry, the same for all entries of a patient; as many patients on either side, or one
-    more on side 0."""
+def need_two_patients(tasks: Sequence[str], patients: Sequence[str]) -> None:
+    """Raises: UserError: a task has entries of one patient only, so no other can look at its step."""
+    for task in dict.fromkeys(tasks):
+        if len({patient for patient, one in zip(patients, tasks, strict=True) if one == task}) < 2:
+            raise UserError(
+                f"task {task} has probe entries of one patient only, and the effect of its step is looked at "
+                "on others: probe more entries (--dynamics_entries)"
+            )
+
+
+def halves(patients: Sequence[str], both: Sequence[str] = (), seed: int = 0) -> list[int]:
+    """0 or 1 for each entry, the same for all entries of a patient.
+
+    Args:
+        both: patients who are to be on both sides, as many on either, or one more on side 0; so are the rest.
+    """
     names = sorted(set(patients))
     drawn = dict(zip(names, draws(names, seed, "halves").tolist(), strict=True))
-    side = {name: rank % 2 for rank, name in enumerate(sorted(names, key=drawn.__getitem__))}
+    first = set(both)
+    parts = ([name for name in names if (name in first) == inside] for inside in (True, False))
+    side = {name: rank % 2 for part in parts for rank, name in enumerate(sorted(part, key=drawn.__getitem__))}
     return [side[patient] for patient in patients]
 
 

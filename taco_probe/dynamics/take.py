@@ -13,7 +13,7 @@ import torch
 from peft import get_peft_model_state_dict
 
 from model_adapters.adapter import Adapter
-from taco_probe.dynamics.affinity import affinity
+from taco_probe.dynamics.affinity import affinity, need_two_patients
 from taco_probe.dynamics.batches import Encoded
 from taco_probe.dynamics.forms import Adam, Factor, Form, Gauge, adam_moments
 from taco_probe.dynamics.gram import Grams, measure
@@ -55,9 +55,11 @@ class Probed:
             folder: of the mixture that the probe set is from.
 
         Raises:
-            UserError: an image of the probe set cannot be opened.
+            UserError: an image of the probe set cannot be opened, or there are too few patients for affinity.
         """
         self.probe, self.plan, self._adapter = probe, plan, adapter
+        if plan.affinity:
+            need_two_patients(probe.tasks, probe.patients)
         self._encoded = Encoded(probe.pairs, adapter, folder, device=device, tokens=plan.batch_tokens)
 
     def take(

@@ -1,4 +1,4 @@
-"""Dynamics measured while a run trains and afterwards: training does not notice, and nothing is done twice."""
+"""Dynamics measured while a run trains and after it: training does not notice, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.harness.conftest import make_mixture
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAX = Path(sys.executable).parent / "imax"
-FLAGS = (
-    "--max_steps 4 --logging_steps 2 --save_steps 2 --threads 1 --lora_dropout 0.1 "
-    "--per_device_train_batch_size 2 --gradient_accumulation_steps 1"
-).split()
-PROBE = "--dynamics_entries 14 --dynamics_split train".split()
+FLAGS = [
+    *("--max_steps", "4", "--logging_steps", "2", "--save_steps", "2", "--threads", "1"),
+    *("--lora_dropout", "0.1", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"),
+]
+PROBE = ["--dynamics_entries", "14", "--dynamics_split", "train"]
 RATES = ("entries_per_second", "tokens_per_second")
 
 
@@ -157,6 +157,10 @@ def test_two_runs_are_compared_by_one_command(runs, tmp_path):
         (["--dynamics_steps", "0,half"], "--dynamics_steps 0,half: 'half' is no step"),
         (["--dynamics_steps", "0", "--dynamics_entries", "500"], "ask for fewer (--dynamics_entries)"),
         (["--dynamics_steps", "0", "--dynamics_entries", "6"], "too few for 7 tasks: ask for 14 or more"),
+        (
+            ["--dynamics_steps", "0", "--dynamics_affinity", "true", "--dynamics_mixture", "{one_patient}"],
+            "has probe entries of one patient only",
+        ),
         (["--dynamics_steps", "0", "--dynamics_split", "trian"], "did you mean 'train'?"),
         (["--dynamics_steps", "0", "--dynamics_split", "test"], "never taken from the test split"),
         (["--dynamics_steps", "0", "--dynamics_fisher", "ture"], "did you mean 'true'?"),
@@ -164,6 +168,8 @@ def test_two_runs_are_compared_by_one_command(runs, tmp_path):
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(mixture, flavour_folder, tmp_path, capfd, flags, message):
+    make_mixture(tmp_path / "one", images=3, entries_each=lambda image: 14)
+    flags = [flag.replace("{one_patient}", str(tmp_path / "one")) for flag in flags]
     assert job(mixture, flavour_folder("llava"), tmp_path / "run", *PROBE, *flags) == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in line

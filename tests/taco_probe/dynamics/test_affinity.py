@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from data_recipes.errors import UserError
@@ -50,7 +52,9 @@ def test_each_step_is_that_of_the_other_half_made_by_hand(adam):
     model = Bowl().train()
     second = torch.tensor([4.0, 0.25, 1.0], dtype=torch.float64)
     found = tried(model, moments={model.w: second} if adam else None)
-    w, targets, side = model.w.detach().numpy(), model.targets.numpy(), halves(PATIENTS)
+    w, targets, side = model.w.detach().numpy(), model.targets.numpy(), {}
+    for task in ("a", "b"):
+        side[task] = halves(PATIENTS, [p for p, one in zip(PATIENTS, TASKS, strict=True) if one == task])
 
     def loss(at, n):
         return float(((at - targets[n]) ** 2).sum() / 2 + 1)
@@ -58,7 +62,7 @@ def test_each_step_is_that_of_the_other_half_made_by_hand(adam):
     assert found.before == pytest.approx([loss(w, n) for n in range(8)])
     for task in ("a", "b"):
         for n in range(8):
-            steering = [m for m in range(8) if TASKS[m] == task and side[m] != side[n]]
+            steering = [m for m in range(8) if TASKS[m] == task and side[task][m] != side[task][n]]
             grad = np.mean([w - targets[m] for m in steering], axis=0)
             step = grad / (np.sqrt(second.numpy()) + 1e-8) if adam else grad
             eta = STEP * np.mean([loss(w, m) for m in steering]) / (grad @ step)
@@ -97,6 +101,15 @@ def test_halves_share_no_patient_and_do_not_depend_on_the_order():
         assert of.setdefault(patient, one) == one
     assert sorted((list(of.values()).count(0), list(of.values()).count(1))) == [5, 6]
     assert halves(patients[::-1]) == side[::-1]
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=30), st.data())
+def test_the_patients_of_a_task_are_on_both_sides(patients, data):
+    names = [f"p{patient}" for patient in patients]
+    asked = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    side = dict(zip(names, halves(names, asked), strict=True))
+    ones = sum(side[name] for name in asked)
+    assert len(asked) - ones - ones in (0, 1)
 
 
 def test_a_task_of_one_patient_or_without_gradient_is_one_line():
