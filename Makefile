@@ -1,4 +1,4 @@
-# make demo: fine-tune on IMAX and DMAX, score both, write leaderboard/index.html.   make test: the fast tests.
+# make demo: fine-tune on IMAX and DMAX, score both, write leaderboard/index.html and dynamics/index.html.   make test: the fast tests.
 # Each makes .venv if it is missing. PYTHON=python3.12 make demo  chooses another interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,12 +24,15 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python radlabels==0.2.0
 	touch $@
 
+MEASURED := --dynamics_steps 0,50%,end --dynamics_entries 70 --dynamics_fisher empirical
+
 demo: .venv/.base
-	$(BIN)/accelerate launch harness/train.py --recipe imax
-	$(BIN)/accelerate launch harness/train.py --recipe dmax
+	$(BIN)/accelerate launch harness/train.py --recipe imax $(MEASURED)
+	$(BIN)/accelerate launch harness/train.py --recipe dmax $(MEASURED)
 	$(BIN)/imax eval runs/imax
 	$(BIN)/imax eval runs/dmax
 	$(BIN)/imax leaderboard runs/imax runs/dmax --output_dir leaderboard
+	$(BIN)/imax dynamics runs/imax runs/dmax --output_dir dynamics
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -m 'not slow'
@@ -43,4 +46,4 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv runs leaderboard build *.egg-info
+	rm -rf .venv runs leaderboard dynamics build *.egg-info
