@@ -89,7 +89,7 @@ def measure(
     for path in written:
         console.print(f"written: {path}", markup=False, soft_wrap=True)
     if not written:
-        console.print(f"{run} is measured already: --overwrite measures again", markup=False)
+        console.print(f"{run} is measured already: --overwrite measures again", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -16,13 +16,12 @@ from typer.testing import CliRunner
 
 from data_recipes.errors import UserError
 from harness import dynamics, train
-from harness.cli import app
+from harness.commands.dynamics import app
 from harness.runs import RunFolder
 from taco_probe.dynamics import measurement
 from tests.harness.conftest import make_mixture
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAX = Path(sys.executable).parent / "imax"
 FLAGS = [
     *("--max_steps", "4", "--logging_steps", "2", "--save_steps", "2", "--threads", "1"),
     *("--lora_dropout", "0.1", "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"),
@@ -116,10 +115,10 @@ def test_measuring_the_finished_run_gives_what_the_last_step_gave(runs, tmp_path
     """As it was trained: entries, split and affinity come from the run's own settings."""
     run = shutil.copytree(runs / "with", tmp_path / "run")
     before = measurement.read(run / "dynamics", 4)
-    said = CliRunner().invoke(app, ["dynamics", "measure", str(run)])
+    said = CliRunner().invoke(app, ["measure", str(run)])
     assert said.exit_code == 0, said.output
     assert "is measured already" in said.output
-    said = CliRunner().invoke(app, ["dynamics", "measure", str(run), "--overwrite"])
+    said = CliRunner().invoke(app, ["measure", str(run), "--overwrite"])
     assert said.exit_code == 0, said.output
     after = measurement.read(run / "dynamics", 4)
     assert after.facts["probe"] == before.facts["probe"]
@@ -143,9 +142,7 @@ def test_kept_checkpoints_can_be_measured_too(runs, tmp_path):
 
 def test_two_runs_are_compared_by_one_command(runs, tmp_path):
     other = shutil.copytree(runs / "with", tmp_path / "other")
-    said = CliRunner().invoke(
-        app, ["dynamics", str(runs / "with"), str(other), "--output_dir", str(tmp_path / "out")]
-    )
+    said = CliRunner().invoke(app, [str(runs / "with"), str(other), "--output_dir", str(tmp_path / "out")])
     assert said.exit_code == 0, said.output
     assert (tmp_path / "out" / "index.html").stat().st_size > 10_000
     assert "seeds were not varied" in said.output
@@ -187,9 +184,9 @@ def test_what_is_no_finished_run_is_refused(runs, tmp_path, damage):
     if damage == "unfinished":
         shutil.copytree(runs / "without", run)
         (run / "provenance.json").unlink()
-    said = subprocess.run([IMAX, "dynamics", "measure", run], capture_output=True, text=True, cwd=ROOT)
-    assert said.returncode == 2, said.stderr
-    assert len(said.stderr.strip().splitlines()) == 1
+    with pytest.raises(UserError, match=r"is not finished|no run") as caught:
+        dynamics.measure_run(RunFolder(run), {})
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
