@@ -139,7 +139,7 @@ def conflict(
     labels = torch.rand(permutations, len(both), generator=generator).argsort(1)
     # A few permutations at a time, so that what they gather stays small.
     some = max(1, _GATHERED // (pairs * batch**2))
-    nulls = torch.cat([deal(part) for part in labels.split(some)])
+    nulls = torch.cat([deal(part) for part in torch.split(labels, some)])
     low, high = torch.quantile(nulls, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     p = (1 + int((nulls >= rate - 1e-12).sum())) / (1 + permutations)
     return Conflict(rate, float(nulls.mean()), low, high, p, pairs)
