@@ -103,11 +103,8 @@ class CocoRows:
 
 
 def is_coco(path: Path) -> bool:
-    """Whether a JSON file has all of LISTS."""
-    try:
-        content = _content(path)
-    except UserError:
-        return False
+    """Whether a JSON file has all of LISTS. Raises UserError when it cannot be read."""
+    content = _content(path)
     return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS)
 
 
@@ -121,8 +118,9 @@ def as_text(value: Any) -> str | None:
 
 
 def _content(path: Path) -> Any:
+    content = scan.content(path)
     try:
-        return json.loads(scan.content(path))
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON ({' '.join(str(error).split())[:80]}): get it again") from None
 

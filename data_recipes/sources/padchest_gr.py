@@ -25,7 +25,7 @@ from data_recipes.sources.padchest import VIEWS
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "padchest_gr"
-VERSION = "1"
+VERSION = "2"
 LANGUAGES = ("en", "es")
 LICENCE = Licence(
     "PadChest-GR Research Use Agreement, on request to BIMCV",
@@ -107,12 +107,19 @@ def _read(data: Dataset, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]:
     path = data.path("reports")
     studies: list[tuple[Any, ...]] = []
     findings: list[dict[str, Any]] = []
+    seen: set[str] = set()
     for row, item in enumerate(scan.items(path), start=1):
         study = item if isinstance(item, dict) else {}
         image, told = _text(study.get("ImageID")), study.get("findings")
         why = "study is no object with an ImageID and a list of findings" if not image else None
         if image and not isinstance(told, list):
             why = "its findings are no list"
+        elif image and "\0" in image:
+            why = "holds a NUL byte"
+        elif image in seen:
+            why = "image is taken by an earlier row"
+        if image and why is None:
+            seen.add(image)
         studies.append((image, _text(study.get("StudyID")), path.name, row, why))
         for finding in told if why is None and isinstance(told, list) else ():
             findings.append({"image_id": image, "file": path.name, "row": row, **_finding(finding, options)})
