@@ -12,6 +12,7 @@ from typing import Any
 from data_recipes import scan
 from data_recipes.errors import UserError
 from data_recipes.facts import BOX
+from data_recipes.tables import mended
 
 LISTS = ("images", "annotations", "categories")
 Corners = tuple[float, float, float, float]
@@ -120,7 +121,7 @@ def as_text(value: Any) -> str | None:
 def _content(path: Path) -> Any:
     content = scan.content(path)
     try:
-        return json.loads(content)
+        return mended(json.loads(content))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON ({' '.join(str(error).split())[:80]}): get it again") from None
 

@@ -22,7 +22,7 @@ from polars.exceptions import NoDataError, PolarsError
 
 from data_recipes.errors import UserError
 from data_recipes.funnel import Funnel
-from data_recipes.tables import decoded
+from data_recipes.tables import decoded, has_escapes, mended
 
 # Name in our frames -> the names it may have in the file.
 Columns = Mapping[str, str | tuple[str, ...]]
@@ -120,7 +120,8 @@ def _json_lines(path: Path) -> list[Any]:
 
 def _json_item(line: str) -> Any:
     try:
-        return json.loads(line)
+        item = json.loads(line)
+        return mended(item) if has_escapes(line) else item
     except (ValueError, RecursionError):
         return None
 
@@ -214,6 +215,8 @@ def items(path: Path) -> Iterator[Any]:
         mark()
         try:
             item, end = decoder.raw_decode(text, place)
+            if has_escapes(text, place, end):
+                item = mended(item)
         except (ValueError, RecursionError) as error:
             # It may go on in the next piece.
             if len(text) - place < _LONGEST_ITEM and more():

@@ -100,7 +100,14 @@ def _rows(data: Dataset, key: str) -> pl.DataFrame:
         )
         known = {name: cells.get(name) for name in _NUMBERS}
         records.append(
-            {"image_id": image, "nodule": key == "nodules", **known, "file": path.name, "row": row, "why": why}
+            {
+                "image_id": image,
+                "nodule": key == "nodules",
+                **known,
+                "file": path.name,
+                "row": row,
+                "why": why,
+            }
         )
     schema = {"image_id": pl.String, "nodule": pl.Boolean, **dict.fromkeys((*_NUMBERS, "file"), pl.String)}
     frame = pl.DataFrame(records, schema={**schema, "row": pl.Int64, "why": pl.String})

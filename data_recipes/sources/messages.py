@@ -21,7 +21,7 @@ from data_recipes.errors import UserError, unknown
 from data_recipes.files import Files, unlinked
 from data_recipes.harvest import FileOptions, Harvest
 from data_recipes.own import LICENCE, listed, open_folder, same_patient, with_patients
-from data_recipes.tables import read_rows
+from data_recipes.tables import mended, read_rows
 from data_recipes.talks import COLUMNS, ENTRIES, IMAGES, TalkOptions, Talks
 
 __all__ = ["FILES", "LICENCE", "NAME", "OPTIONS", "VERSION", "fingerprint", "harvest"]
@@ -125,11 +125,11 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     if path.suffix in packed.TABLES:
         yield from enumerate(packed.rows(path), start=1)
     elif path.suffix == ".jsonl":
-        yield from read_rows(path)
+        yield from ((number, mended(row)) for number, row in read_rows(path))
     else:
         data = scan.content(path)
         try:
-            content = json.loads(data)
+            content = mended(json.loads(data))
         except (ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())[:80]
             raise _NoJsonError(f"{path} is truncated, or no JSON ({reason})") from None

@@ -55,6 +55,7 @@ NOTES = (
     "unless patients are held apart by their ids, which are the same here.",
     "PadChest-GR: findings and yes-or-no questions are derived from the labels of abnormal sentences.",
 )
+_FAR = 1e6  # no side of a box in fractions, whatever its scale; NaN is not below it either
 _SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "test": "test"}
 _FINDING: dict[str, Any] = {
     "image_id": pl.String, "file": pl.String, "row": pl.Int64, "text": pl.String, "abnormal": pl.Boolean,
@@ -167,7 +168,7 @@ def _is_box(box: Any) -> bool:
     return (
         isinstance(box, list)
         and len(box) == 4
-        and all(isinstance(side, number) and not isinstance(side, bool) for side in box)
+        and all(isinstance(side, number) and not isinstance(side, bool) and abs(side) < _FAR for side in box)
     )
 
 

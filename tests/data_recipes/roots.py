@@ -101,7 +101,7 @@ def talks(ids: Sequence[str]) -> str:
 
 
 def coco(ids: Sequence[str]) -> str:
-    numbered = {name: ids.index(name) for name in ids}
+    numbered = {name: ids.index(name) + 1 for name in ids}
     images = [
         {"id": n, "file_name": name, "width": 8, "height": 8, "patient_id": f"p{n}"}
         for name, n in numbered.items()
