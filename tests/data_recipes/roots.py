@@ -170,7 +170,9 @@ ROOTS = {
         csv("path_to_image,frontal_lateral,ap_pa,split,report,section_findings,section_impression",
             "{id},Frontal,PA,train,Clear lungs.,Clear lungs.,No nodule."),
         "train/patient{:05d}/study1/view1_frontal.jpg".format, "PNG/{}",
-        more={"impression_fixed.json": objects(
+        more={"CheXpert.csv": csv("Path,Dice RCA (Mean),Heart,Left Lung,Right Lung,Height,Width",
+                                  "{id},0.9,11 3,14 3,9 2,8,8"),
+              "impression_fixed.json": objects(
             lines=True, path_to_image="{id}", **dict.fromkeys(LABELS, 0.0) | {LABELS[2]: 1.0}
         )}),
     "openi": Root("NLMCXR_reports.tgz", reports, "CXR{}_IM-1".format, "images/{}.png",
