@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_recipes import scan
+from data_recipes import contents
 from data_recipes.errors import UserError
 from data_recipes.facts import BOX
 from data_recipes.tables import mended
@@ -119,7 +119,7 @@ def as_text(value: Any) -> str | None:
 
 
 def _content(path: Path) -> Any:
-    content = scan.content(path)
+    content = contents.content(path)
     try:
         return mended(json.loads(content))
     except (ValueError, RecursionError) as error:

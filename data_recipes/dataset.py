@@ -10,7 +10,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field, field_validator
 
-from data_recipes import scan
+from data_recipes import contents, scan
 from data_recipes.draws import draws
 from data_recipes.errors import unknown
 from data_recipes.facts import BOX, Writer
@@ -32,13 +32,17 @@ class DatasetOptions(FileOptions):
         views: images of other views are left out.
         splits: by the lists of the dataset's authors where they are there, or always drawn by patient.
         caps: task -> the most entries of it that an image may carry.
+        image_cap: the most entries of all tasks that an image may carry.
+        task_caps: task -> the most entries of it on all images.
     """
 
     views: list[View] = Field(default=["PA", "AP"])
     splits: Literal["official", "drawn"] = "official"
     caps: dict[str, int] = Field(default={})
+    image_cap: int | None = Field(default=None, ge=1)
+    task_caps: dict[str, int] = Field(default={})
 
-    @field_validator("caps")
+    @field_validator("caps", "task_caps")
     @classmethod
     def _tasks(cls, caps: dict[str, int]) -> dict[str, int]:
         for task, most in caps.items():
@@ -169,7 +173,7 @@ class Dataset:
             return split
         for key, name in lists.items():
             if self.has(key):
-                ids = pl.Series(scan.lines(self.path(key)), dtype=pl.String).implode()
+                ids = pl.Series(contents.lines(self.path(key)), dtype=pl.String).implode()
                 split = pl.when(pl.col("image_id").is_in(ids)).then(pl.lit(name)).otherwise(split)
         return split
 
@@ -228,17 +232,24 @@ class Dataset:
         )
 
     def _capped(self, entries: pl.DataFrame) -> pl.DataFrame:
-        """At most so many entries of a task an image as the options say; which ones is drawn by their ids."""
-        caps = self.options.caps
-        if not caps:
-            return entries
-        drawn = entries.with_columns(drawn=pl.Series(draws(entries["entry_id"], self.seed, "caps")))
-        drawn = drawn.with_columns(place=pl.col("drawn").rank("ordinal").over("image_id", "task"))
-        drops = {
-            f"more than {most} of {task}": (pl.col("task") == task) & (pl.col("place") > most)
-            for task, most in caps.items()
-        }
-        return self.funnel.keep("caps", "entries", drawn, drops).drop("drawn", "place")
+        """As many entries as the caps allow; which ones is drawn by their ids."""
+        options, task = self.options, pl.col("task")
+        if options.caps or options.image_cap or options.task_caps:
+            drawn = pl.Series(draws(entries["entry_id"], self.seed, "caps"))
+            entries = entries.with_columns(__drawn=drawn)
+        for step, among, caps in (
+            ("caps", ("image_id", "task"), options.caps),
+            ("image_cap", ("image_id",), {"all tasks": options.image_cap} if options.image_cap else {}),
+            ("task_caps", ("task",), options.task_caps),
+        ):
+            place = pl.col("__drawn").rank("ordinal").over(*among)
+            drops = {
+                f"more than {most} of {name}": ((task == name) | (name == "all tasks")) & (place > most)
+                for name, most in caps.items()
+            }
+            if drops:
+                entries = self.funnel.keep(step, "entries", entries, drops)
+        return entries.drop("__drawn", strict=False)
 
     def _found(self) -> list[str]:
         """Where the files come from, and which optional ones are not there."""

@@ -175,7 +175,7 @@ def _fill(
             need.idle = 0 if fresh else need.idle + 1
             if need.idle == _PATIENCE:
                 if recipe.match.short == "fail" or not need.found:
-                    raise UserError(_too_few(recipe, task, need))
+                    raise UserError(_too_few(recipe, task, need, stocks.get(task)))
                 need.settle()
     for stock in {id(stock): stock for stock in stocks.values()}.values():
         stock.close()
@@ -196,12 +196,18 @@ def _shared(short: Mapping[str, int], stocks: Mapping[str, Stock]) -> dict[str, 
     return asked
 
 
-def _too_few(recipe: Decentralised, task: str, need: _Need) -> str:
+def _too_few(recipe: Decentralised, task: str, need: _Need, stock: Stock | None) -> str:
+    name = recipe.sources[task].source
+    if not need.found:
+        # A file that was not found is named in the notes, with the task that it would give.
+        missing = [note for note in stock.notes if "not found" in note and task in note] if stock else []
+        why = f" ({' '.join(missing)})" if missing else ""
+        return f"{recipe.name}: source {name} has nothing for task {task}{why}: name another source for it"
     unit = "tokens" if recipe.match.by == "tokens" else "entries"
     return (
-        f"{recipe.name}: source {recipe.sources[task].source} has {len(need.found)} images with "
-        f"{need.reach(need.found)} of the {need.total} {unit} on {need.images} images that task {task} "
-        f"needs: name another source for it, or take what there is (match.short=take)"
+        f"{recipe.name}: source {name} has {len(need.found)} images with {need.reach(need.found)} of the "
+        f"{need.total} {unit} on {need.images} images that task {task} needs: name another source for it, or "
+        f"take what there is (match.short=take)"
     )
 
 

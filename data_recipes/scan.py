@@ -3,15 +3,9 @@ not fit. A broken row is rejected; the good ones all survive."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
-import gzip
 import io
-import json
-import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -20,19 +14,14 @@ from typing import Any
 import polars as pl
 from polars.exceptions import NoDataError, PolarsError
 
+from data_recipes.contents import broken, is_utf8, items, json_lines, text_of
 from data_recipes.errors import UserError
 from data_recipes.funnel import Funnel
-from data_recipes.tables import decoded, has_escapes, mended
 
 # Name in our frames -> the names it may have in the file.
 Columns = Mapping[str, str | tuple[str, ...]]
 
 _LONGEST = 1000  # lines that one quoted value may run over
-_LARGEST = 4 * 2**30  # bytes that a packed table may grow to
-_PIECE = 2**22  # characters of a JSON file that are decoded at a time
-_LONGEST_ITEM = 2**26  # characters of one item of a JSON list
-_BLANK = re.compile(r"[ \t\r\n]*")
-_HARMLESS, _GROWTH = 2**28, 200  # one of more bytes than that may be so many times as large as packed
 
 
 def names(path: Path, separator: str = ",") -> list[str]:
@@ -93,7 +82,7 @@ def read_json(
     values: dict[str, list[str | None]] = {name: [] for name in wanted}
     there: dict[str, None] = {}
     odd: list[int] = []
-    for number, item in enumerate(_json_lines(path) if lines else items(path), start=1):
+    for number, item in enumerate(json_lines(path) if lines else items(path), start=1):
         if not isinstance(item, dict):
             odd.append(number)
             item = {}
@@ -108,22 +97,6 @@ def read_json(
     rows = _without_nul(rows, path, funnel)
     nameless = pl.col("row").is_in(odd)
     return funnel.keep(f"read {path.name}", "rows", rows, {"is no object": nameless}, reject=True)
-
-
-def _json_lines(path: Path) -> list[Any]:
-    """The items of a JSON lines file, None for a line that is no JSON. Raises UserError where none is."""
-    items = [_json_item(line) for line in _text(path).split("\n") if line.strip()]
-    if not any(isinstance(item, dict) for item in items):
-        raise UserError(f"{path} holds no line that is an object")
-    return items
-
-
-def _json_item(line: str) -> Any:
-    try:
-        item = json.loads(line)
-        return mended(item) if has_escapes(line) else item
-    except (ValueError, RecursionError):
-        return None
 
 
 def numbers(
@@ -143,30 +116,6 @@ def numbers(
     )
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, such as a list of images. Raises as `read`."""
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
-
-
-def content(path: Path) -> bytes:
-    """The bytes of a file, unpacked where its name ends on .gz or .zip.
-
-    Raises:
-        UserError: it is missing, truncated, or not what its name says.
-    """
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as packed:
-                limit = _limit(path.stat().st_size)
-                return _limited(packed.read(limit + 1), limit, path)
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                return archive.read(_member(archive, path))
-        return path.read_bytes()
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise broken(path, error) from None
-
-
 def _without_nul(rows: pl.DataFrame, path: Path, funnel: Funnel) -> pl.DataFrame:
     """Rejects rows with NUL bytes: the marks of a damaged file, which no text of people's has."""
     texts = [name for name, kind in rows.schema.items() if kind == pl.String]
@@ -182,104 +131,12 @@ def _as_text(value: Any, empty_list: str) -> str | None:
     return (", ".join(map(str, value)) or empty_list) if isinstance(value, list) else str(value)
 
 
-def items(path: Path) -> Iterator[Any]:
-    """The items of a JSON list, decoded one by one, so that a large file is never in memory as a whole.
-
-    Raises:
-        UserError: the file is missing, truncated or no JSON, or holds no list.
-    """
-    pieces, decoder = _pieces(path), json.JSONDecoder()
-    text, place = "", 0
-
-    def more() -> bool:
-        nonlocal text, place
-        piece = next(pieces, "")
-        text, place = text[place:] + piece, 0
-        return bool(piece)
-
-    def mark() -> str:
-        """The next character that is not white space, "" at the end; `place` is there then."""
-        nonlocal place
-        while True:
-            place = _BLANK.match(text, place).end()  # type: ignore[union-attr]
-            if place < len(text):
-                return text[place]
-            if not more():
-                return ""
-
-    if (first := mark()) != "[":
-        raise UserError(f"{path} holds no list of objects") if first else broken(path, ValueError("empty"))
-    place += 1
-    going = mark() != "]"
-    while going:
-        mark()
-        try:
-            item, end = decoder.raw_decode(text, place)
-            if has_escapes(text, place, end):
-                item = mended(item)
-        except (ValueError, RecursionError) as error:
-            # It may go on in the next piece.
-            if len(text) - place < _LONGEST_ITEM and more():
-                continue
-            raise broken(path, error) from None
-        if end == len(text) and more():
-            continue
-        place = end
-        yield item
-        if going := mark() == ",":
-            place += 1
-        elif mark() != "]":
-            raise broken(path, ValueError("an item is followed by neither comma nor bracket"))
-    place += 1
-    if mark():
-        raise broken(path, ValueError("something follows the list"))
-
-
-def _pieces(path: Path) -> Iterator[str]:
-    """The text of a file, piece by piece where it is not packed and in UTF-8."""
-    if path.suffix in (".gz", ".zip") or not _is_utf8(path):
-        yield _text(path)
-        return
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        while piece := file.read(_PIECE):
-            yield piece
-
-
-def _limit(packed: int) -> int:
-    """Bytes that so many packed ones may grow to: tables shrink to a tenth, bombs to a thousandth."""
-    return min(_LARGEST, max(_HARMLESS, packed * _GROWTH))
-
-
-def _limited(data: bytes, limit: int, path: Path) -> bytes:
-    if len(data) > limit:
-        raise _bomb(path, limit)
-    return data
-
-
-def _bomb(path: Path, limit: int) -> UserError:
-    return UserError(f"{path} grows beyond {limit / 2**20:.0f} MiB, as no table does: unpack it first")
-
-
-def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
-    """The one table in an archive."""
-    wanted = path.name.removesuffix(".zip")
-    members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
-    named = [member for member in members if Path(member.filename).name == wanted]
-    found = named or members
-    if len(found) != 1:
-        raise UserError(f"{path} holds {len(members)} files, none or several of them named {wanted}")
-    limit = _limit(found[0].compress_size)
-    if found[0].file_size > limit:
-        raise _bomb(path, limit)
-    return found[0]
-
-
 def _lazy(path: Path, separator: str = ",") -> pl.LazyFrame:
     """All columns as text. Of an unpacked table in UTF-8, only what is asked for is read from the disk."""
-    if path.suffix not in (".gz", ".zip") and _is_utf8(path):
+    if path.suffix not in (".gz", ".zip") and is_utf8(path):
         # A folder may be called "[new]".
         return pl.scan_csv(path, infer_schema=False, glob=False, separator=separator)
-    return pl.scan_csv(io.BytesIO(_text(path).encode()), infer_schema=False, separator=separator)
+    return pl.scan_csv(io.BytesIO(text_of(path).encode()), infer_schema=False, separator=separator)
 
 
 def _selected(path: Path, frame: pl.LazyFrame, columns: Columns, optional: Columns) -> pl.DataFrame:
@@ -295,7 +152,7 @@ def _select(path: Path, frame: pl.LazyFrame, chosen: Iterable[pl.Expr]) -> pl.La
 
 def _row_by_row(path: Path, separator: str) -> tuple[pl.LazyFrame, dict[int, str]]:
     """The slow way, for a table with broken rows: all rows, and what is wrong with which."""
-    records = _records(_text(path).splitlines(), separator)
+    records = _records(text_of(path).splitlines(), separator)
     header = next(records, None) or []
     names = [name if name and name not in header[:i] else f"{name}_{i}" for i, name in enumerate(header)]
     faults: dict[int, str] = {}
@@ -355,30 +212,3 @@ def choose(path: Path, names: Sequence[str], columns: Columns, optional: Columns
             )
         value = pl.col(found) if found is not None else pl.lit(None, pl.String)
         yield pl.when(value != "").then(value).alias(ours)
-
-
-def _text(path: Path) -> str:
-    return decoded(content(path))
-
-
-def _is_utf8(path: Path) -> bool:
-    """Whether the whole file is UTF-8, read in pieces; a byte order mark of UTF-16 says no."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(2**24):
-                decoder.decode(piece)
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    except OSError as error:
-        raise broken(path, error) from None
-    return True
-
-
-def broken(path: Path, error: Exception) -> UserError:
-    """The error for a file that cannot be read to its end."""
-    if isinstance(error, FileNotFoundError):
-        return UserError(f"{path} is missing")
-    reason = " ".join(str(error).split())[:120]
-    return UserError(f"{path} is truncated, empty, or not what its name says ({reason}): get it again")

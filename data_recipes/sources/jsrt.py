@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from data_recipes import drawn, scan
+from data_recipes import contents, drawn, scan
 from data_recipes.dataset import Dataset, DatasetOptions
 from data_recipes.files import Files, Needed, locate
 from data_recipes.harvest import FileOptions, Harvest
@@ -89,7 +89,7 @@ def harvest(options: Options, seed: int) -> Harvest:
 def _rows(data: Dataset, key: str) -> pl.DataFrame:
     """The records of a table: image_id, nodule, size, x, y (text), file and row."""
     path = data.path(key)
-    text = scan.content(path).decode("cp1252", errors="replace")
+    text = contents.content(path).decode("cp1252", errors="replace")
     records: list[dict[str, Any]] = []
     for row, record in enumerate(filter(str.strip, _RECORD_ENDS.split(text)), start=1):
         image, _, rest = record.strip().partition(".IMG")

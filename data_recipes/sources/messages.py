@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from data_recipes import packed, scan
+from data_recipes import contents, packed
 from data_recipes.dataset import Dataset, most_held_out
 from data_recipes.errors import UserError, unknown
 from data_recipes.files import Files, unlinked
@@ -127,7 +127,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     elif path.suffix == ".jsonl":
         yield from ((number, mended(row)) for number, row in read_rows(path))
     else:
-        data = scan.content(path)
+        data = contents.content(path)
         try:
             content = mended(json.loads(data))
         except (ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import polars as pl
 
-from data_recipes import drawn, scan
+from data_recipes import contents, drawn
 from data_recipes.dataset import Dataset, DatasetOptions
 from data_recipes.files import Files, Needed, locate
 from data_recipes.harvest import FileOptions, Harvest
@@ -113,7 +113,7 @@ def _reading(data: Dataset, path: str) -> str | None:
         file = inside(data.files.root, path)
         if file.stat().st_size > _LARGEST:
             raise ValueError("is no reading: too large")
-        text = decoded(scan.content(file))
+        text = decoded(contents.content(file))
         if "\0" in text:
             raise ValueError("holds a NUL byte")
         return text

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import polars as pl
 from pydantic import Field
 
-from data_recipes import scan
+from data_recipes import contents, scan
 from data_recipes.dataset import Dataset, DatasetOptions
 from data_recipes.errors import UserError
 from data_recipes.files import Files, Needed, locate
@@ -155,7 +155,7 @@ def _unpacked(names: list[str], files: Files) -> Iterator[tuple[str, bytes]]:
     """Name and content of XML files below the root; one that leaves it by a link has no content."""
     for name in names:
         try:
-            yield name, scan.content(inside(files.root, name))
+            yield name, contents.content(inside(files.root, name))
         except ValueError:
             yield name, b""
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
-from data_recipes import chexmask, scan
+from data_recipes import chexmask, contents
 from data_recipes.dataset import Dataset, View, fingerprint_of
 from data_recipes.facts import BOX
 from data_recipes.files import Needed
@@ -109,7 +109,7 @@ def _read(data: Dataset, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]:
     studies: list[tuple[Any, ...]] = []
     findings: list[dict[str, Any]] = []
     seen: set[str] = set()
-    for row, item in enumerate(scan.items(path), start=1):
+    for row, item in enumerate(contents.items(path), start=1):
         study = item if isinstance(item, dict) else {}
         image, told = _text(study.get("ImageID")), study.get("findings")
         why = "study is no object with an ImageID and a list of findings" if not image else None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from data_recipes import scan
+from data_recipes import contents, scan
 from data_recipes.dataset import Dataset, UnknownViewOptions, fingerprint_of
 from data_recipes.errors import UserError
 from data_recipes.files import Needed
@@ -104,7 +104,7 @@ def _mapping(path: Path) -> pl.DataFrame:
     try:
         pairs = [
             (item["subset_img_id"], f"nih-{int(item['img_id'].split('_')[0])}")
-            for item in json.loads(scan.content(path))
+            for item in json.loads(contents.content(path))
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no list of subset_img_id and img_id ({error!r})") from None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
-from data_recipes import scan
+from data_recipes import contents, scan
 from data_recipes.columns import NO_FINDINGS, mapped, plain
 from data_recipes.dataset import Dataset, most_held_out
 from data_recipes.errors import UserError, unknown
@@ -162,7 +162,7 @@ def _rows(data: Dataset, options: Options) -> tuple[pl.DataFrame, dict[str, str]
 
 def _separator(path: Path) -> str:
     """The sign between fields: the one that the header has most often."""
-    first = scan.lines(path)[:1]
+    first = contents.lines(path)[:1]
     return max(",;\t|", key=lambda sign: first[0].count(sign)) if first else ","
 
 

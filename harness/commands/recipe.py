@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from data_recipes.card import apart, copies, volumes
 from data_recipes.errors import UserError
-from data_recipes.funnel import table as funnel_rows
-from data_recipes.licence import licence
-from data_recipes.priors import HEADINGS
-from data_recipes.priors import table as prior_rows
 from data_recipes.recipe import build as build_recipe
 from data_recipes.recipe import load_recipe, mixture_folder, recipe_names, source_names
 from data_recipes.records import SPLITS
 from data_recipes.roots import file_changes
 from data_recipes.sources import licence_of
-from data_recipes.tasks import TASKS
+from harness.commands.recipe_tables import print_overlap, print_statistics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -109,32 +101,7 @@ def stats(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    console = Console()
-    console.print(_counts_table(found))
-    density = found["density"]
-    console.print(
-        f"train: {density['tasks_per_image']:.2f} tasks, {density['entries_per_image']:.2f} entries an image"
-    )
-    console.print(f"images with 1, 2, ... tasks:   {_histogram(found['images_by_tasks'])}")
-    console.print(f"images with 1, 2, ... entries: {_histogram(found['images_by_entries'])}")
-    console.print(_together_table(found["cooccurrence"]))
-    if found["funnel"]:
-        console.print(_funnel_table(found["funnel"]))
-    console.print(_priors_table(found["priors"]))
-    if found["match"]:
-        console.print(_volumes_table(found["match"]))
-        typer.echo(apart(found["match"]))
-    typer.echo(copies(found["near_duplicates"]))
-    typer.echo(
-        f"patients in two splits: {found['patients_in_two_splits']}; "
-        f"images with the pixels of one in another split: {found['leakage']}"
-    )
-    if found["without_pixels"]:
-        typer.echo(f"images without pixels: {found['without_pixels']} (not for training)")
-    for name, said in found["licences"].items():
-        terms = licence(said)
-        typer.echo(f"licence of {name}: {terms}; may be passed on: {terms.share}")
-    typer.echo(f"rows rejected: {found['rejected']}; content hash {found['mixture_hash']}")
+    print_statistics(found)
 
 
 @app.command()
@@ -269,16 +236,7 @@ def overlap(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    names = found["names"]
-    shown = Table("in common", *found["shared"], title=f"{escape(names[0])} and {escape(names[1])}")
-    for x in SPLITS:
-        for y in SPLITS:
-            numbers = [by_split[x][y] for by_split in found["shared"].values()]
-            shown.add_row(f"{x} and {y}", *map(str, numbers))
-    Console().print(shown)
-    typer.echo(f"images with pixels: {found['compared'][0]} and {found['compared'][1]}")
-    for pair in found["first"]:
-        typer.echo(f"near-duplicates: {pair[0]} and {pair[1]}")
+    print_overlap(found)
 
 
 def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:
@@ -297,51 +255,3 @@ def parse_changes(changes: Iterable[str] | None) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"--set {change}: {value!r} is no YAML value") from None
     return parsed
-
-
-def _counts_table(found: Mapping[str, Any]) -> Table:
-    table = Table("", *SPLITS, title=found["name"])
-    counts = [found["counts"][split] for split in SPLITS]
-    for key in ("images", "patients", "entries"):
-        table.add_row(key, *(str(row[key]) for row in counts))
-    table.add_section()
-    for task in TASKS:
-        table.add_row(task, *(str(row["per_task"][task]) for row in counts))
-    return table
-
-
-def _together_table(together: Mapping[str, Mapping[str, int]]) -> Table:
-    table = Table("", *TASKS, title="training images that carry both tasks")
-    for task in TASKS:
-        table.add_row(task, *(str(together[task][other]) for other in TASKS))
-    return table
-
-
-def _funnel_table(steps: Iterable[Mapping[str, Any]]) -> Table:
-    shown = Table("source", "step", "counted", title="where rows went")
-    for name in ("came", "kept"):
-        shown.add_column(name, justify="right")
-    shown.add_column("dropped")
-    for row in funnel_rows(steps):
-        shown.add_row(*map(escape, map(str, row)))
-    return shown
-
-
-def _priors_table(rows: Iterable[dict[str, Any]]) -> Table:
-    shown = Table("", title="what the text alone answers")
-    for name in HEADINGS[1:]:
-        shown.add_column(name, justify="right")
-    for row in prior_rows(rows):
-        shown.add_row(*map(escape, row))
-    return shown
-
-
-def _volumes_table(match: Mapping[str, Any]) -> Table:
-    shown = Table("training entries", "this mixture", match["to"], "")
-    for row in volumes(match):
-        shown.add_row(*map(escape, row))
-    return shown
-
-
-def _histogram(images: Mapping[int, int]) -> str:
-    return ", ".join(f"{number}: {count}" for number, count in images.items()) or "none"

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import yaml
 
-from data_recipes import scan
+from data_recipes import contents
 from data_recipes.errors import UserError
 from data_recipes.recipe import build, load_recipe
 from data_recipes.sources import SOURCES, reads_files
@@ -154,7 +154,13 @@ def test_a_truncated_archive_is_one_line_that_names_it(tmp_path, name, table):
     content = made.tables[table](good_ids(name))
     packed = content if isinstance(content, bytes) else gzip.compress(os.urandom(999) + content.encode())
     packed_table = table if isinstance(content, bytes) else f"{table}.gz"
-    if table in ("annotations_train.csv", "train.csv", "train.json", "master_table.csv"):  # known by header
+    if table in (
+        "annotations_train.csv",
+        "train.csv",
+        "train.json",
+        "master_table.csv",
+        "CheXpert.csv",
+    ):  # known by header
         packed = gzip.compress(content.encode() * 500)
     made.write(tmp_path, good_ids(name), **{packed_table: packed[: len(packed) * 2 // 3]})
     if packed_table != table:
@@ -181,8 +187,10 @@ def test_a_json_file_that_ends_in_the_middle_is_one_line_that_names_it(tmp_path,
 @each_packed_table
 @pytest.mark.parametrize("suffix", [".gz", ".zip"])
 def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path, name, table, suffix, monkeypatch):
-    monkeypatch.setattr(scan, "_HARMLESS", 2**20)
+    monkeypatch.setattr(contents, "_HARMLESS", 2**20)
     made = ROOTS[name]
+    if table == "CheXpert.csv":
+        pytest.skip("is read in pieces, and never in memory as a whole")
     text = str(made.tables[table](good_ids(name))) + "\n" * 2**24
     made.write(tmp_path, good_ids(name), **{f"{table}{suffix}": packed(table, text, suffix)})
     (tmp_path / table).unlink()

@@ -18,6 +18,7 @@ from data_recipes.sources.chexpert import LABELS
 from data_recipes.store import read_meta, read_mixture
 from tests.data_recipes.datasets import needs_data, write
 from tests.data_recipes.pictures import encoded, textured
+from tests.data_recipes.test_chexmask import HEAD, row
 
 NIH, OTHERS = 24, 60  # images
 COPIES = 8  # of VinDr's images are those of NIH, encoded anew
@@ -149,6 +150,19 @@ def test_a_needed_task_without_its_files_is_one_line(root, tmp_path):
     ) as caught:
         build(dmax(root, "skip"), tmp_path / "dmax", progress=False)
     assert "\n" not in str(caught.value)
+
+
+def test_ratios_come_from_the_masks_of_another_dataset_or_the_missing_table_is_named(root, tmp_path):
+    rows = [row(f"nih{n}.png") for n in range(NIH)]
+    write(root, {"nih/ChestX-Ray8.csv": "Image Index," + HEAD + "".join(rows)})
+    with pytest.raises(
+        UserError, match=r"chexpert has nothing for task calculation \(CheXpert\.csv was not found: .*masks"
+    ):
+        build(dmax(root, "skip"), tmp_path / "fail", progress=False)
+    paths = [f"train/patient{n:05}/study1/view1_frontal.jpg" for n in range(OTHERS)]
+    write(root, {"chexpert/CheXpert.csv": "Path," + HEAD + "".join(map(row, paths))})
+    match = read_meta(build(dmax(root, "skip"), tmp_path / "dmax", progress=False))["match"]
+    assert match["this"]["per_task"]["calculation"] == match["matched"]["per_task"]["calculation"] > 0
 
 
 def few_boxes(root: Path) -> None:

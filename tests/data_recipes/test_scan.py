@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_recipes import scan
+from data_recipes import contents
+from data_recipes.contents import lines
 from data_recipes.errors import UserError
 from data_recipes.funnel import Funnel
-from data_recipes.scan import lines, numbers, read, read_json
+from data_recipes.scan import numbers, read, read_json
 
 AB = {"a": "a", "b": "b"}
 
@@ -159,8 +160,8 @@ def test_a_json_list_read_in_pieces_is_the_list(tmp_path_factory, items, piece, 
     path = tmp_path_factory.mktemp("json") / "t.json"
     path.write_text(json.dumps(items, indent=indent), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(scan, "_PIECE", piece)
-        assert list(scan.items(path)) == items
+        patched.setattr(contents, "_PIECE", piece)
+        assert list(contents.items(path)) == items
 
 
 @pytest.mark.parametrize(

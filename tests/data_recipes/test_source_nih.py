@@ -109,6 +109,18 @@ def test_official_lists_are_the_authority_over_splits(tmp_path):
     assert set(harvest("nih", root, splits="drawn").images["split"]) == {""}
 
 
+def test_caps_hold_for_each_image_over_all_tasks_and_for_each_task_in_all(tmp_path):
+    found = harvest("nih", write(tmp_path, FILES), image_cap=2)
+    assert found.entries.group_by("image_id").len()["len"].max() == 2
+    assert sum(dropped(found, "image_cap").values()) > 0
+    few = harvest("nih", tmp_path, task_caps={"findings": 2}, image_cap=2)
+    assert few.entries.filter(few.entries["task"] == "findings").height == 2
+    again = harvest("nih", tmp_path, task_caps={"findings": 2}, image_cap=2)
+    assert again.entries.equals(few.entries)
+    with pytest.raises(UserError, match="image_cap is 0"):
+        harvest("nih", tmp_path, image_cap=0)
+
+
 def test_caps_hold_for_each_image(tmp_path):
     found = harvest("nih", write(tmp_path, FILES), caps={"vqa": 1})
     per_image = found.entries.filter(found.entries["task"] == "vqa").group_by("image_id").len()

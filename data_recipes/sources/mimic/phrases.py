@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from data_recipes import scan
+from data_recipes import contents, scan
 from data_recipes.coco_json import as_text
 from data_recipes.dataset import Dataset
 from data_recipes.errors import UserError
@@ -27,7 +27,7 @@ def read_phrases(data: Dataset) -> pl.DataFrame:
     """image_id, phrase, x, y, w, h, box_width, box_height, split (null where none is said), file, row."""
     path = data.path("phrases")
     if path.name.endswith((".json", ".json.gz", ".json.zip")):
-        table = _coco(scan.content(path), path.name)
+        table = _coco(contents.content(path), path.name)
     else:
         table = data.table(
             "phrases",
