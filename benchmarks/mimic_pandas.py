@@ -180,4 +180,6 @@ def _asked(root: Path) -> pd.DataFrame:
 
 def _vqa(images: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
     rows = images[["dicom_id"]].merge(asked, left_on="dicom_id", right_on="image_id")
-    return _entries(rows, "vqa", rows.question, rows.answer.apply(lambda found: ", ".join(found) or "none"))
+    rows["said"] = rows.answer.apply(lambda found: ", ".join(found) or "none")
+    rows = rows.drop_duplicates(["dicom_id", "question", "said"])
+    return _entries(rows, "vqa", rows.question, rows.said)

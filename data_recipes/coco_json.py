@@ -12,6 +12,7 @@ from typing import Any
 from data_recipes import contents
 from data_recipes.errors import UserError
 from data_recipes.facts import BOX
+from data_recipes.tables import mended
 
 LISTS = ("images", "annotations", "categories")
 Corners = tuple[float, float, float, float]
@@ -103,11 +104,8 @@ class CocoRows:
 
 
 def is_coco(path: Path) -> bool:
-    """Whether a JSON file has all of LISTS."""
-    try:
-        content = _content(path)
-    except UserError:
-        return False
+    """Whether a JSON file has all of LISTS. Raises UserError when it cannot be read."""
+    content = _content(path)
     return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS)
 
 
@@ -121,8 +119,9 @@ def as_text(value: Any) -> str | None:
 
 
 def _content(path: Path) -> Any:
+    content = contents.content(path)
     try:
-        return json.loads(contents.content(path))
+        return mended(json.loads(content))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON ({' '.join(str(error).split())[:80]}): get it again") from None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import UserError
-from data_recipes.tables import decoded
+from data_recipes.tables import decoded, has_escapes, mended
 
 _LARGEST = 4 * 2**30  # bytes that a packed file may grow to
 _HARMLESS, _GROWTH = 2**28, 200  # one of more bytes than that may be so many times as large as packed
@@ -99,6 +99,8 @@ def items(path: Path) -> Iterator[Any]:
         mark()
         try:
             item, end = decoder.raw_decode(text, place)
+            if has_escapes(text, place, end):
+                item = mended(item)
         except (ValueError, RecursionError) as error:
             # It may go on in the next piece.
             if len(text) - place < _LONGEST_ITEM and more():
@@ -137,7 +139,8 @@ def json_lines(path: Path) -> list[Any]:
 
 def _json_item(line: str) -> Any:
     try:
-        return json.loads(line)
+        item = json.loads(line)
+        return mended(item) if has_escapes(line) else item
     except (ValueError, RecursionError):
         return None
 
@@ -158,16 +161,22 @@ def _bomb(path: Path, limit: int) -> UserError:
 
 
 def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
-    """The one table in an archive."""
+    """The one table in an archive, within limits."""
+    found = only_member(archive, path)
+    limit = _limit(found.compress_size)
+    if found.file_size > limit:
+        raise _bomb(path, limit)
+    return found
+
+
+def only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    """The one table in an archive, of whatever size. Raises UserError when there is none, or several."""
     wanted = path.name.removesuffix(".zip")
     members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
     named = [member for member in members if Path(member.filename).name == wanted]
     found = named or members
     if len(found) != 1:
         raise UserError(f"{path} holds {len(members)} files, none or several of them named {wanted}")
-    limit = _limit(found[0].compress_size)
-    if found[0].file_size > limit:
-        raise _bomb(path, limit)
     return found[0]
 
 

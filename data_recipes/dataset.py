@@ -127,7 +127,10 @@ class Dataset:
     def about(self, facts: pl.DataFrame, images: pl.DataFrame, rows: str) -> pl.DataFrame:
         """The facts about these images. Facts about an image that no table has are rejected."""
         image = pl.col("image_id")
-        unheard = {"its image is in no table of images": ~image.is_in(self._known.implode())}
+        unheard = {
+            "image id is missing": image.is_null(),
+            "its image is in no table of images": ~image.is_in(self._known.implode()),
+        }
         known = self.funnel.keep(f"{rows} of known images", rows, facts, unheard, reject=True)
         dropped = {"its image was left out": ~image.is_in(images["image_id"].implode())}
         return self.funnel.keep(f"{rows} of images kept", rows, known, dropped)
@@ -146,7 +149,9 @@ class Dataset:
             "boxes",
             boxes,
             {
-                "box lacks a coordinate": pl.any_horizontal(pl.col(name).is_null() for name in BOX),
+                "box lacks a coordinate": ~pl.all_horizontal(
+                    pl.col(name).is_finite().fill_null(False) for name in BOX
+                ),
                 "size of its image is not known": (width.fill_null(0) <= 0) | (height.fill_null(0) <= 0),
                 "box is empty or reversed: it needs x1 < x2 and y1 < y2": (x2 <= x1) | (y2 <= y1),
                 "box leaves the image: is it in the scale of another?": beyond,

@@ -85,14 +85,20 @@ class Writer:
         text = _slotted(_PRESENCE, "label").gather(wording)
         label = pl.col("label")
         question = pl.concat_str(text.struct.field("before"), label, text.struct.field("after"))
-        self.answers(
+        self._asked(
             facts.with_columns(
                 question=pl.when(label == NO_FINDING).then(pl.lit(_NORMAL)).otherwise(question),
             )
         )
 
     def answers(self, facts: pl.DataFrame) -> None:
-        """A vqa entry a row, with columns question, answer, and kind (the type of the question)."""
+        """A vqa entry a row, with columns question, answer, and kind (the type of the question); the same
+        question with the same answer about an image counts once."""
+        again = ~pl.struct("image_id", "question", "answer").is_first_distinct()
+        drops = {"asked before": pl.col("question").is_not_null() & again}
+        self._asked(self.funnel.keep("questions asked once", "facts", facts, drops))
+
+    def _asked(self, facts: pl.DataFrame) -> None:
         self._add(facts, "vqa", "question", lambda text: vqa.render(text).text, slot="question")
 
     def reports(self, facts: pl.DataFrame, kind: str = "findings") -> None:

@@ -102,7 +102,8 @@ class Files:
 
     def every(self, suffixes: tuple[str, ...]) -> list[str]:
         """Paths of all files with these suffixes (in lower case) relative to the root, at any depth, nearest
-        first; links to folders are not followed."""
+        first; links to folders are not followed. A file may be a link that leaves the root: whoever opens it
+        asks `pixels.inside` first."""
         found: list[str] = []
         for folder, names in _walk(self.root):
             below = folder.relative_to(self.root).as_posix()
@@ -131,10 +132,12 @@ class Files:
         return self.fingerprint_of([*found, *(self.root / name for name in others)], images=images)
 
     def fingerprint_of(self, tables: Iterable[Path], *, images: bool) -> str:
-        """As `fingerprint`, of tables by their paths."""
+        """As `fingerprint`, of tables by their paths; nothing is read of one that is a link out of the
+        root."""
         total = hashlib.sha256()
         for path in tables:
-            total.update(f"{path.relative_to(self.root)} {_state(path)}\n".encode())
+            state = _state(path) if path.resolve().is_relative_to(self.root) else ""
+            total.update(f"{path.relative_to(self.root)} {state}\n".encode())
         if images:
             total.update("\n".join(self.image_files).encode())
         return total.hexdigest()

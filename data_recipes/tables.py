@@ -4,6 +4,7 @@ elsewhere."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from data_recipes.errors import UserError
 
+_HALF = re.compile("[\ud800-\udfff]")
 _LONGEST_LINE = 2**24  # characters of a JSON line; no entry has more, and parsing takes many times the space
 
 # A row as it was found: its number from 1, and what stands there (which may be no mapping at all).
@@ -54,6 +56,22 @@ def _line(line: bytes) -> str:
         return line.decode()
     except UnicodeDecodeError:
         return line.decode("cp1252", errors="replace")
+
+
+def mended(value: Any) -> Any:
+    """A value as JSON gives it, with half characters (`\\ud800` alone), which no file can hold, replaced."""
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [mended(item) for item in value]
+    if isinstance(value, dict):
+        return {mended(key): mended(item) for key, item in value.items()}
+    return value
+
+
+def has_escapes(text: str, start: int = 0, end: int | None = None) -> bool:
+    """Whether `mended` may have something to do in this part of a JSON text. Quick."""
+    return text.find("\\ud", start, end) >= 0 or text.find("\\uD", start, end) >= 0
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:

@@ -32,6 +32,7 @@ from data_recipes.own import (
     with_patients,
     words,
 )
+from data_recipes.reject import Rejection
 from data_recipes.vocabulary import NO_FINDING, folded
 
 __all__ = ["FILES", "LICENCE", "NAME", "OPTIONS", "VERSION", "fingerprint", "harvest"]
@@ -73,7 +74,7 @@ def fingerprint(options: FileOptions) -> str:
 
 def recognises(files: Files) -> bool:
     """Whether the folder looks like one of this source."""
-    return any(is_coco(path) for path in files.of_kind(_SUFFIXES))
+    return bool(_sorted_out(files)[0])
 
 
 def harvest(options: Options, seed: int) -> Harvest:
@@ -111,16 +112,28 @@ def _files(data: Dataset, options: Options) -> list[tuple[Path, str]]:
             if name not in names:
                 raise unknown("file", name, names)
         return [(names[name], split) for split, name in options.files.items()]
-    found = []
-    for path in there:
-        if is_coco(path):
-            found.append((path, split_of_path(path.relative_to(data.files.root).as_posix())))
+    found, faults = _sorted_out(data.files)
     if not found:
         seen = f" (it has {listed(path.name for path in there)})" if there else ""
+        why = "".join(f"; {fault}" for fault in list(faults.values())[:1])
         raise UserError(
             f"{data.files.root} holds no JSON file with the lists images, annotations and categories{seen}"
+            f"{why}"
         )
-    return found
+    data.funnel.rejected += [Rejection(name, 1, "cannot be read as JSON") for name in faults]
+    return [(path, split_of_path(path.relative_to(data.files.root).as_posix())) for path in found]
+
+
+def _sorted_out(files: Files) -> tuple[list[Path], dict[str, str]]:
+    """The files in COCO's JSON, and what is wrong with those that cannot be read."""
+    found, faults = [], {}
+    for path in files.of_kind(_SUFFIXES):
+        try:
+            if is_coco(path):
+                found.append(path)
+        except UserError as error:
+            faults[path.relative_to(files.root).as_posix()] = str(error)
+    return found, faults
 
 
 def _shaped(data: Dataset, read: CocoRows, options: Options) -> pl.DataFrame:

@@ -48,6 +48,8 @@ NOTES = (
 )
 MM = 0.175  # a pixel
 _NUMBERS = ("size", "x", "y")
+_IMAGE = re.compile(r"JPC[LN]N\d+")
+_RECORD_ENDS = re.compile(r"[\r\n]+|(?<=[^\r\n])(?=JPC[LN]N\d+\.IMG)")
 
 
 class Options(DatasetOptions):
@@ -89,19 +91,28 @@ def _rows(data: Dataset, key: str) -> pl.DataFrame:
     path = data.path(key)
     text = contents.content(path).decode("cp1252", errors="replace")
     records: list[dict[str, Any]] = []
-    for row, (image, rest) in enumerate(re.findall(r"(JPC[LN]N\d+)\.IMG((?:(?!JPC[LN]N).)*)", text, re.S), 1):
+    for row, record in enumerate(filter(str.strip, _RECORD_ENDS.split(text)), start=1):
+        image, _, rest = record.strip().partition(".IMG")
+        why = None if _IMAGE.fullmatch(image) else "starts with no name of an image (JPCLN001.IMG)"
         # subtlety, size in mm, age, sex, x, y; what follows is in words.
         cells = (
             dict(zip(("", "size", "", "", "x", "y"), rest.split(), strict=False)) if key == "nodules" else {}
         )
         known = {name: cells.get(name) for name in _NUMBERS}
         records.append(
-            {"image_id": image, "nodule": key == "nodules", **known, "file": path.name, "row": row}
+            {
+                "image_id": image,
+                "nodule": key == "nodules",
+                **known,
+                "file": path.name,
+                "row": row,
+                "why": why,
+            }
         )
     schema = {"image_id": pl.String, "nodule": pl.Boolean, **dict.fromkeys((*_NUMBERS, "file"), pl.String)}
-    frame = pl.DataFrame(records, schema={**schema, "row": pl.Int64})
-    data.funnel.count(f"read {path.name}", "rows", frame.height, frame.height)
-    return frame
+    frame = pl.DataFrame(records, schema={**schema, "row": pl.Int64, "why": pl.String})
+    kept = data.funnel.keep_unless(f"read {path.name}", "rows", frame, pl.col("why"), reject=True)
+    return kept.drop("why")
 
 
 def _boxes(data: Dataset, nodules: pl.DataFrame) -> pl.DataFrame:

@@ -19,7 +19,10 @@ from data_recipes.dataset import Dataset, DatasetOptions
 from data_recipes.files import Files, Needed, locate
 from data_recipes.harvest import FileOptions, Harvest
 from data_recipes.licence import Cite, Licence
+from data_recipes.pixels import inside
+from data_recipes.reject import Rejection
 from data_recipes.sections import ReportOptions, cleaned
+from data_recipes.tables import decoded
 from data_recipes.vocabulary import NO_FINDING
 
 NAME = "montgomery"
@@ -44,6 +47,7 @@ NOTES = (
 )
 _NAME = re.compile(r"MCUCXR_(\d+)_([01])")
 _FOLDERS = {"leftMask": "left lung", "rightMask": "right lung"}
+_LARGEST = 2**20  # bytes of a reading; they have a few hundred
 _PERSON = r"(?im)^\s*patient'?s\s+(?:sex|age)\s*:.*$"
 
 
@@ -94,13 +98,28 @@ def _rows(data: Dataset) -> pl.DataFrame:
     rows = []
     for image in sorted(ids | set(readings)):
         path = readings.get(image)
-        text = contents.content(data.files.root / path).decode("cp1252", errors="replace") if path else None
+        text = _reading(data, path) if path else None
         patient = _NAME.sub(r"montgomery-\1", image)
         rows.append((image, patient, "PA", text and re.sub(_PERSON, "", text), path or f"{image}.png", 1))
     columns = dict.fromkeys(("image_id", "patient_id", "view", "text", "file"), pl.String)
     frame = pl.DataFrame(rows, schema={**columns, "row": pl.Int64}, orient="row")
     data.funnel.count("images and readings", "images", frame.height, frame.height)
     return frame
+
+
+def _reading(data: Dataset, path: str) -> str | None:
+    """The text of a reading; None, and the file is rejected, where it cannot be one."""
+    try:
+        file = inside(data.files.root, path)
+        if file.stat().st_size > _LARGEST:
+            raise ValueError("is no reading: too large")
+        text = decoded(contents.content(file))
+        if "\0" in text:
+            raise ValueError("holds a NUL byte")
+        return text
+    except ValueError as error:
+        data.funnel.rejected.append(Rejection(path, 1, str(error)))
+        return None
 
 
 def _readings(files: Files) -> dict[str, str]:

@@ -25,7 +25,7 @@ from data_recipes.sources.padchest import VIEWS
 from data_recipes.vocabulary import NO_FINDING, folded
 
 NAME = "padchest_gr"
-VERSION = "1"
+VERSION = "2"
 LANGUAGES = ("en", "es")
 LICENCE = Licence(
     "PadChest-GR Research Use Agreement, on request to BIMCV",
@@ -55,6 +55,7 @@ NOTES = (
     "unless patients are held apart by their ids, which are the same here.",
     "PadChest-GR: findings and yes-or-no questions are derived from the labels of abnormal sentences.",
 )
+_FAR = 1e6  # no side of a box in fractions, whatever its scale; NaN is not below it either
 _SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "test": "test"}
 _FINDING: dict[str, Any] = {
     "image_id": pl.String, "file": pl.String, "row": pl.Int64, "text": pl.String, "abnormal": pl.Boolean,
@@ -107,12 +108,19 @@ def _read(data: Dataset, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]:
     path = data.path("reports")
     studies: list[tuple[Any, ...]] = []
     findings: list[dict[str, Any]] = []
+    seen: set[str] = set()
     for row, item in enumerate(contents.items(path), start=1):
         study = item if isinstance(item, dict) else {}
         image, told = _text(study.get("ImageID")), study.get("findings")
         why = "study is no object with an ImageID and a list of findings" if not image else None
         if image and not isinstance(told, list):
             why = "its findings are no list"
+        elif image and "\0" in image:
+            why = "holds a NUL byte"
+        elif image in seen:
+            why = "image is taken by an earlier row"
+        if image and why is None:
+            seen.add(image)
         studies.append((image, _text(study.get("StudyID")), path.name, row, why))
         for finding in told if why is None and isinstance(told, list) else ():
             findings.append({"image_id": image, "file": path.name, "row": row, **_finding(finding, options)})
@@ -160,7 +168,7 @@ def _is_box(box: Any) -> bool:
     return (
         isinstance(box, list)
         and len(box) == 4
-        and all(isinstance(side, number) and not isinstance(side, bool) for side in box)
+        and all(isinstance(side, number) and not isinstance(side, bool) and abs(side) < _FAR for side in box)
     )
 
 

@@ -16,7 +16,7 @@ from data_recipes.harvest import FileOptions, Harvest
 from data_recipes.licence import Cite, Licence
 
 NAME = "slake"
-VERSION = "1"
+VERSION = "2"
 LICENCE = Licence(
     "CC BY 4.0",
     access="open",

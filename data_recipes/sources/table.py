@@ -40,7 +40,7 @@ from data_recipes.vocabulary import NO_FINDING, folded
 __all__ = ["FILES", "LICENCE", "NAME", "OPTIONS", "VERSION", "fingerprint", "harvest"]
 
 NAME = "csv"
-VERSION = "1"
+VERSION = "2"
 FILES = ()  # of any name
 _SUFFIXES = tuple(end + packed for end in (".csv", ".tsv") for packed in ("", ".gz", ".zip"))
 _ZERO_ONE = ("1", "0", "-1", "1.0", "0.0", "-1.0")

@@ -16,7 +16,7 @@ from data_recipes.harvest import FileOptions, Harvest
 from data_recipes.licence import Cite, Licence
 
 NAME = "vqa_rad"
-VERSION = "1"
+VERSION = "2"
 LICENCE = Licence(
     "CC0 1.0",
     access="open",

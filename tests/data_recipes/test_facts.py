@@ -75,6 +75,17 @@ def boxes(*rows: tuple) -> pl.DataFrame:
     return frame.with_columns(file=pl.lit("f.csv"), row=pl.int_range(1, len(rows) + 1))
 
 
+def test_a_question_given_twice_is_asked_once_and_another_answer_is_another_entry():
+    made = writer()
+    rows = [("a", "Is it?", "no"), ("a", "Is it?", "no"), ("a", "Is it?", "yes"), ("b", "Is it?", "no"),
+            ("b", None, "no"), ("b", None, "no")]  # fmt: skip
+    facts = pl.DataFrame(rows, schema=["image_id", "question", "answer"], orient="row")
+    made.answers(facts.with_columns(file=pl.lit("f.csv"), row=pl.int_range(1, 7), kind=pl.lit("open")))
+    assert [(e.image_id, e.target) for e in entries(made)] == [("a", "no"), ("a", "yes"), ("b", "no")]
+    assert [r.row for r in made.funnel.rejected] == [5, 6]
+    assert made.funnel.steps[0].dropped == {"asked before": 1}
+
+
 def test_several_boxes_of_one_phrase_are_one_rec_entry_from_left_to_right():
     made = writer()
     made.boxes(

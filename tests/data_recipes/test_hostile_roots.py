@@ -25,9 +25,13 @@ from tests.data_recipes.datasets import harvest, picture, write
 from tests.data_recipes.roots import ROOTS, Watch
 
 GOOD = 10
-TABLES = sorted(set(ROOTS) - {"openi", "folder"})  # whose table is one of text, and may be packed
+EVERY = [(name, table) for name, made in sorted(ROOTS.items()) for table in made.tables]
+PACKED = [(name, table) for name, table in EVERY if ROOTS[name].packs]  # of text, and may be packed
+TABLES = [(name, table) for name, table in PACKED if ROOTS[name].any_name]
+OWN = ("csv", "coco", "messages")  # which know their tables by what is in them
 each_source = pytest.mark.parametrize("name", sorted(ROOTS))
-each_table = pytest.mark.parametrize("name", TABLES)
+each_table = pytest.mark.parametrize(("name", "table"), TABLES)
+each_packed_table = pytest.mark.parametrize(("name", "table"), PACKED)
 
 
 def good_ids(name: str) -> list[str]:
@@ -60,11 +64,11 @@ def built(place: Path, name: str):
 def test_every_source_of_files_is_tried(name):
     if name not in ROOTS:
         pytest.skip(f"write a root for {name} in tests/data_recipes/roots.py")
-    place = ROOTS[name]
-    assert place.table in {
-        name + suffix for needed in __import__(SOURCES[name], fromlist=["FILES"]).FILES
-        for name in needed.names for suffix in ("", ".gz", ".zip")
+    files = __import__(SOURCES[name], fromlist=["FILES"]).FILES
+    known = {
+        name + suffix for needed in files for name in needed.names for suffix in ("", ".gz", ".zip")
     }  # fmt: skip
+    assert set(ROOTS[name].tables) <= known or (name in OWN and not known)
 
 
 def test_the_watch_sees_what_python_and_what_polars_opens(place):
@@ -86,8 +90,10 @@ def test_nothing_outside_the_root_is_read_and_no_good_image_is_lost(place, name)
     root, made = folder / "root", ROOTS[name]
     good = good_ids(name)
     leak = made.image_id(GOOD)  # an ordinary name, whose file is a link
-    bad = [leak, "../outside/secret.png", str(folder / "outside/secret.png"), "linked/secret.png",
-           "linked/patient00001/study1/secret.png", "../outside/patient00001/study1/secret.png"]  # fmt: skip
+    bad = [leak]
+    if made.any_name:
+        bad += ["../outside/secret.png", str(folder / "outside/secret.png"), "linked/secret.png"]
+        bad += [f"{place}/patient00001/study1/secret.png" for place in ("linked", "../outside")]
     made.pictures(root, good)
     link = root / made.file.format(leak)
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -99,21 +105,19 @@ def test_nothing_outside_the_root_is_read_and_no_good_image_is_lost(place, name)
     assert watch.opened() == []
     assert {image.image_id for image in mixture.images} == set(good)
     rows = {(row["file"], row["row"]) for row in rejected}
-    if name == "openi":
-        assert rows >= {(f"reports/{n}.xml", 1) for n in range(GOOD, GOOD + len(bad))}
-    else:
-        assert rows >= {(made.table, n) for n in range(GOOD + 1, GOOD + len(bad) + 1)}
+    assert rows >= {made.place(n, image_id) for n, image_id in enumerate(bad, start=GOOD + 1)}
     reasons = " ".join(row["reason"] for row in rejected)
     assert "lies outside the folder" in reasons
 
 
-@each_source
-def test_a_table_that_is_a_link_out_of_the_root_is_refused_unread(place, name):
+@pytest.mark.parametrize(("name", "table"), EVERY)
+def test_a_table_that_is_a_link_out_of_the_root_is_refused_unread(place, name, table):
     folder, watch = place
     made = ROOTS[name]
-    made.write(folder / "outside", good_ids(name))
+    made.write(folder / "root", good_ids(name))
     made.pictures(folder / "root", good_ids(name))
-    (folder / "root" / made.table).symlink_to(folder / "outside" / made.table)
+    (folder / "root" / table).rename(folder / "outside" / table)
+    (folder / "root" / table).symlink_to(folder / "outside" / table)
     watch.opened()
     with pytest.raises(UserError, match=r"is a link out of .*: put the file itself there"):
         built(folder, name)
@@ -129,43 +133,67 @@ def test_a_pipe_in_place_of_a_table_is_not_waited_for(place, name):
 
 
 @each_table
-def test_a_renamed_column_is_named_with_its_file(tmp_path, name):
+def test_a_renamed_column_is_named_with_its_file(tmp_path, name, table):
     made = ROOTS[name]
-    content = made.rows(good_ids(name))
+    content = made.tables[table](good_ids(name))
     assert isinstance(content, str)
+    if table == "grounded_reports_20240819.json":
+        pytest.skip("its objects are nested: what one lacks is said by row")
     key = content.split(",")[0].strip('[{"').split('"')[0]
-    write(tmp_path, {made.table: content.replace(key, f"{key}_old")})
-    with pytest.raises(UserError, match="has no column") as caught:
+    made.write(tmp_path, good_ids(name), **{table: content.replace(key, f"{key}_old")})
+    with pytest.raises(UserError, match=r"has no column|with the lists images") as caught:
         harvest(name, tmp_path)
-    assert made.table in str(caught.value)
-    assert repr(key) in str(caught.value)
-    assert f"did you mean '{key}_old'" in str(caught.value)
+    assert table in str(caught.value)
+    assert name in OWN or repr(key) in str(caught.value)
+    assert name in OWN or f"did you mean '{key}_old'" in str(caught.value)
 
 
-@each_source
-def test_a_truncated_archive_is_one_line_that_names_it(tmp_path, name):
+@pytest.mark.parametrize(("name", "table"), [*PACKED, ("openi", ROOTS["openi"].table)])
+def test_a_truncated_archive_is_one_line_that_names_it(tmp_path, name, table):
     made = ROOTS[name]
-    content = made.rows(good_ids(name))
-    if name == "folder":
-        pytest.skip("source folder reads no archives")
+    content = made.tables[table](good_ids(name))
     packed = content if isinstance(content, bytes) else gzip.compress(os.urandom(999) + content.encode())
-    table = made.table if isinstance(content, bytes) else f"{made.table}.gz"
-    if name in ("vindr", "chexpert", "slake"):  # known by their header
+    packed_table = table if isinstance(content, bytes) else f"{table}.gz"
+    if table in (
+        "annotations_train.csv",
+        "train.csv",
+        "train.json",
+        "master_table.csv",
+        "CheXpert.csv",
+    ):  # known by header
         packed = gzip.compress(content.encode() * 500)
-    write(tmp_path, {table: packed[: len(packed) * 2 // 3]})
+    made.write(tmp_path, good_ids(name), **{packed_table: packed[: len(packed) * 2 // 3]})
+    if packed_table != table:
+        (tmp_path / table).unlink()
     with pytest.raises(UserError, match="is truncated") as caught:
+        harvest(name, tmp_path)
+    assert packed_table in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "table"), [case for case in EVERY if case[1].endswith(".json")])
+def test_a_json_file_that_ends_in_the_middle_is_one_line_that_names_it(tmp_path, name, table):
+    made = ROOTS[name]
+    content = str(made.tables[table](good_ids(name)))
+    if "\n" in content:
+        pytest.skip("JSON lines: only the last one is broken")
+    made.write(tmp_path, good_ids(name), **{table: content[: len(content) * 2 // 3]})
+    with pytest.raises(UserError, match=r"is truncated|is no JSON") as caught:
         harvest(name, tmp_path)
     assert table in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-@each_table
+@each_packed_table
 @pytest.mark.parametrize("suffix", [".gz", ".zip"])
-def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path, name, suffix, monkeypatch):
+def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path, name, table, suffix, monkeypatch):
     monkeypatch.setattr(contents, "_HARMLESS", 2**20)
     made = ROOTS[name]
-    text = str(made.rows(good_ids(name))) + "\n" * 2**24
-    write(tmp_path, {f"{made.table}{suffix}": packed(made.table, text, suffix)})
+    if table == "CheXpert.csv":
+        pytest.skip("is read in pieces, and never in memory as a whole")
+    text = str(made.tables[table](good_ids(name))) + "\n" * 2**24
+    made.write(tmp_path, good_ids(name), **{f"{table}{suffix}": packed(table, text, suffix)})
+    (tmp_path / table).unlink()
     with pytest.raises(UserError, match=r"grows beyond \d+ MiB, as no table does"):
         harvest(name, tmp_path)
 
@@ -208,44 +236,70 @@ def test_a_report_as_large_as_a_bomb_costs_itself_only(tmp_path):
     assert "larger than any report" in only.reason
 
 
-@each_table
-def test_a_zip_whose_member_climbs_out_is_read_in_memory_and_writes_nothing(tmp_path, name):
+@each_packed_table
+def test_a_zip_whose_member_climbs_out_is_read_in_memory_and_writes_nothing(tmp_path, name, table):
     made = ROOTS[name]
-    content = packed(f"../../{made.table}", str(made.rows(good_ids(name))), ".zip")
-    write(tmp_path / "a/b/root", {f"{made.table}.zip": content})
+    root = made.write(tmp_path / "a/b/root", good_ids(name))
+    plain = read(name, root)
+    content = packed(f"../../{table}", (root / table).read_text(), ".zip")
+    (root / table).unlink()
+    write(root, {f"{table}.zip": content})
     before = sorted(tmp_path.rglob("*"))
-    found = harvest(name, tmp_path / "a/b/root")
-    assert set(good_ids(name)) <= set(found.images["image_id"])
+    found = read(name, root)
     assert sorted(tmp_path.rglob("*")) == before
+    assert told(found) == told(plain) != []
+
+
+def read(name: str, root: Path):
+    return harvest(name, root, **ROOTS[name].options)
+
+
+def told(found) -> list[tuple[str, ...]]:
+    """What is said of images."""
+    rows = found.entries.select("image_id", "task", "prompt", "target", "boxes").rows()
+    return sorted((*texts, str(boxes)) for *texts, boxes in rows)
 
 
 @each_table
-def test_a_row_with_a_nul_byte_is_rejected_by_number_and_the_others_survive(tmp_path, name):
-    made = ROOTS[name]
-    found = harvest(name, made.write(tmp_path, [*good_ids(name)[:4], "bad\0id", *good_ids(name)[4:]]))
-    assert set(found.images["image_id"]) == set(good_ids(name))
-    assert ("holds a NUL byte", 5) in {(r.reason, r.row) for r in found.funnel.rejected}
+def test_a_row_with_a_nul_byte_is_rejected_by_number_and_the_others_survive(tmp_path, name, table):
+    made, good = ROOTS[name], good_ids(name)
+    plain = read(name, made.write(tmp_path / "plain", good))
+    ids = [*good[:4], "bad\0id", *good[4:]]
+    rows = made.tables[table](ids)
+    if table.endswith(".json"):
+        rows = str(rows).replace("bad\0", "bad\\u0000")
+    found = read(name, made.write(tmp_path / "bad", good, **{table: rows}))
+    assert 5 in {
+        r.row for r in found.funnel.rejected if "NUL byte" in r.reason or "not a file name" in r.reason
+    }
+    assert set(found.images["image_id"]) == set(good)
+    assert told(found) == told(plain) != []
 
 
 @each_table
-def test_two_encodings_in_one_table_lose_no_row(tmp_path, name):
+def test_two_encodings_in_one_table_lose_no_row(tmp_path, name, table):
     made = ROOTS[name]
     stem, dot, suffix = good_ids(name)[0].partition(".")
-    strange = [f"{stem}ü{dot}{suffix}"]
-    content = str(made.rows([*good_ids(name), *strange, "tail", *strange]))
-    first, second = content.rsplit("tail", 1)
-    data = first.encode() + b"tail" + second.encode("cp1252")
-    if made.table.endswith(".json"):
+    strange = f"{stem}ü{dot}{suffix}"
+    if table.endswith(".json"):
         pytest.skip("a JSON list is one line: it has one encoding")
-    found = harvest(name, write(tmp_path, {made.table: data}))
-    assert set(good_ids(name)) | set(strange) <= set(found.images["image_id"])
+    ids = [*good_ids(name), strange]
+    plain = read(name, made.write(tmp_path / "plain", ids))
+    content = str(made.tables[table](ids)).splitlines(keepends=True)
+    data = "".join(content[:-1]).encode() + content[-1].encode("cp1252") + content[1].encode()
+    found = read(name, made.write(tmp_path / "both", ids, **{table: data}))
+    assert set(ids) == set(found.images["image_id"])
+    assert told(found) == told(plain) != []
 
 
-@each_table
-def test_every_row_given_twice_makes_no_image_and_no_entry_twice(tmp_path, name):
+@each_packed_table
+def test_every_row_given_twice_makes_no_image_and_no_entry_twice(tmp_path, name, table):
     made = ROOTS[name]
-    found = harvest(name, made.write(tmp_path, good_ids(name) * 2))  # asserts that ids are unique
+    plain = read(name, made.write(tmp_path / "once", good_ids(name)))
+    content = made.tables[table](good_ids(name) * 2)
+    found = read(name, made.write(tmp_path / "twice", good_ids(name), **{table: content}))
     assert set(found.images["image_id"]) == set(good_ids(name))
+    assert told(found) == told(plain) != []
 
 
 @pytest.mark.parametrize("line", ["NUL", "long", "latin"])

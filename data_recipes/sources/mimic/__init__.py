@@ -26,7 +26,7 @@ from data_recipes.sources.mimic.options import FILES, Options
 __all__ = ["FILES", "LICENCE", "NAME", "NOTES", "OPTIONS", "VERSION", "fingerprint", "harvest"]
 
 NAME = "mimic"
-VERSION = "1"
+VERSION = "2"
 OPTIONS = Options
 LICENCE = Licence(
     "PhysioNet Credentialed Health Data License 1.5.0 for each dataset; cxr-cardiomegaly: ODC-BY",

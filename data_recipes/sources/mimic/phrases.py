@@ -7,14 +7,17 @@ with several boxes has a row for each; an image may be listed more than once.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
 from data_recipes import contents, scan
+from data_recipes.coco_json import as_text
 from data_recipes.dataset import Dataset
 from data_recipes.errors import UserError
 from data_recipes.sources.mimic.cohort import Cohort, dicom
+from data_recipes.tables import mended
 
 _BOX = ("x", "y", "w", "h")
 _SIZE = ("box_width", "box_height")
@@ -48,30 +51,37 @@ def write_phrases(cohort: Cohort, table: pl.DataFrame) -> None:
 def _coco(content: bytes, name: str) -> pl.DataFrame:
     """The annotations of a COCO file as text columns; what is missing is null."""
     try:
-        coco = json.loads(content)
-        images = {image["id"]: image for image in coco["images"]}
-        categories = {item["id"]: item["name"] for item in coco.get("categories", [])}
-        rows = [_row(found, images, categories) for found in coco["annotations"]]
+        coco = mended(json.loads(content))
+        images, categories = (_by_id(coco[key]) for key in ("images", "categories"))
+        annotations = iter(coco["annotations"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{name} is truncated, or no COCO file with images and annotations ({error!r}): get it again"
         ) from None
+    rows = [_row(found if isinstance(found, dict) else {}, images, categories) for found in annotations]
     names = ("image_id", "phrase", "category", "split", *_BOX, *_SIZE)
     frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
     return frame.with_columns(file=pl.lit(name), row=pl.int_range(1, pl.len() + 1, dtype=pl.Int64))
 
 
-def _row(found: dict[str, Any], images: dict[Any, dict[str, Any]], categories: dict[Any, str]) -> list[Any]:
-    image = images.get(found["image_id"], {})
+def _by_id(items: Any) -> dict[str | None, dict[str, Any]]:
+    return {as_text(item.get("id")): item for item in items if isinstance(item, dict)}
+
+
+def _row(
+    found: dict[str, Any], images: Mapping[str | None, Any], categories: Mapping[str | None, Any]
+) -> list[str | None]:
+    image_id = as_text(found.get("image_id"))
+    image = images.get(image_id, {}) if image_id else {}
     box = found.get("bbox")
     numbers = [*(box if isinstance(box, list) and len(box) == 4 else [None] * 4)]
     values = [
         image.get("file_name"),
         found.get("label_text"),
-        categories.get(found.get("category_id")),
+        categories.get(as_text(found.get("category_id")), {}).get("name"),
         found.get("split", image.get("split")),
         *numbers,
         image.get("width"),
         image.get("height"),
     ]
-    return [value if value is None else str(value) for value in values]
+    return [as_text(value) for value in values]

@@ -23,9 +23,11 @@ from data_recipes.errors import UserError
 from data_recipes.sources.mimic.cohort import Cohort
 from data_recipes.sources.mimic.options import Options
 from data_recipes.sources.mimic.tree import near
+from data_recipes.tables import mended
 from data_recipes.vocabulary import folded
 
 _SUFFIX = "_SceneGraph.json"
+_LARGEST = 2**24  # bytes of a graph; they have some 100,000
 _BOX = ("x1", "y1", "x2", "y2")
 _ABOUT = ("anatomicalfinding", "disease")  # kinds of attribute that name a finding
 
@@ -45,11 +47,14 @@ def read_graphs(cohort: Cohort) -> Graphs | None:
     attributes: list[tuple[Any, ...]] = []
     read: list[tuple[str, str, str | None]] = []
     for image, name, content in _texts(cohort):
+        if isinstance(content, str):
+            read.append((image, name, content))
+            continue
         try:
-            graph = json.loads(content)
+            graph = mended(json.loads(content))
             found = [_region(item) for item in graph["objects"]]
             said = [fact for item in graph.get("attributes", []) for fact in _attributes(item)]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             read.append((image, name, f"is no scene graph: {error!r}"))
             continue
         read.append((image, name, None))
@@ -145,8 +150,8 @@ def _name(label: str) -> str:
     return str(pl.select(folded(pl.lit(label))).item())
 
 
-def _texts(cohort: Cohort) -> Iterator[tuple[str, str, bytes]]:
-    """Image, name and content of each graph that is wanted and there."""
+def _texts(cohort: Cohort) -> Iterator[tuple[str, str, bytes | str]]:
+    """Image, name, and content or what is wrong with it, of each graph that is wanted and there."""
     ids = cohort.images["image_id"].to_list()
     if not cohort.data.has("graphs"):
         yield from _unpacked(cohort.data.files.root, ids)
@@ -158,9 +163,18 @@ def _texts(cohort: Cohort) -> Iterator[tuple[str, str, bytes]]:
                 image = member.filename.rpartition("/")[2].removesuffix(_SUFFIX)
                 if image in wanted:
                     wanted.remove(image)
-                    yield image, member.filename, archive.read(member)
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+                    yield image, member.filename, _unzipped(archive, member)
+    except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{path} is truncated or no archive ({error}): get it again") from None
+
+
+def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | str:
+    if member.file_size > _LARGEST:
+        return "is no scene graph: too large"
+    try:
+        return archive.read(member)
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        return f"is broken in the archive: {error}"
 
 
 def unpacked_folder(root: Path) -> Path | None:
@@ -171,11 +185,12 @@ def unpacked_folder(root: Path) -> Path | None:
     return None
 
 
-def _unpacked(root: Path, ids: list[str]) -> Iterator[tuple[str, str, bytes]]:
+def _unpacked(root: Path, ids: list[str]) -> Iterator[tuple[str, str, bytes | str]]:
     folder = unpacked_folder(root)
     if folder is None:
         return
     for image in ids:
         file = folder / f"{image}{_SUFFIX}"
         if file.is_file() and file.resolve().is_relative_to(root):
-            yield image, file.name, file.read_bytes()
+            large = file.stat().st_size > _LARGEST
+            yield image, file.name, "is no scene graph: too large" if large else file.read_bytes()
