@@ -86,14 +86,16 @@ class Dynamics(TrainerCallback):  # type: ignore[misc]
                 "--dynamics_steps needs whole weights, and DeepSpeed's stage 3 spreads them: train without, "
                 "then imax dynamics measure RUN"
             )
-        self._folder, self._steps, self._probed = run.path / measurement.FOLDER, steps, probed
+        self._folder, self._said, self._probed = run.path / measurement.FOLDER, steps, probed
         self._facts = facts
+        self._steps: list[int] = []
         self.trainer: HarnessTrainer | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Measures step 0."""
+        self._steps = steps_of(self._said, state.max_steps)
         self._maybe(state, **kwargs)
 
     def on_step_end(
@@ -104,7 +106,7 @@ class Dynamics(TrainerCallback):  # type: ignore[misc]
 
     def _maybe(self, state: TrainerState, *, model: Any, optimizer: Any = None, **kwargs: Any) -> None:
         step = state.global_step
-        if step not in steps_of(self._steps, state.max_steps):
+        if step not in self._steps:
             return
         begun = time.perf_counter()
         if self._probed is not None and step not in measurement.steps(self._folder):
