@@ -9,19 +9,24 @@ the gradient, the other half is looked at, and the other way round: no entry jud
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 
 from data_recipes.draws import draws
 from data_recipes.errors import UserError
+from model_adapters.adapter import Adapter
 from taco_probe.dynamics.batches import Batch, Encoded
 from taco_probe.dynamics.hooks import measuring
+from taco_probe.dynamics.losses import EntryLosses
 
 STEP = 0.01
 Losses = Callable[[Any, Batch], torch.Tensor]
 Moments = Mapping[torch.Tensor, torch.Tensor]
+# Numbers of entries to (number, loss) of each, in any order.
+Look = Callable[[Sequence[int]], Iterable[tuple[int, float]]]
 
 
 class Tried(NamedTuple):
@@ -39,6 +44,7 @@ def affinity(
     tasks: Sequence[str],
     patients: Sequence[str],
     *,
+    look: Look | None = None,
     moments: Moments | None = None,
     eps: float = 1e-8,
 ) -> Tried:
@@ -46,6 +52,8 @@ def affinity(
 
     Args:
         tasks, patients: of each entry.
+        look: gives the losses of entries by number, without gradients; by default `losses` does. Looking is
+            most of the work, and entries of an image can share it (see `shared_look`).
         moments: bias-corrected second moments by parameter, for Adam's direction.
 
     Raises:
@@ -53,11 +61,12 @@ def affinity(
     """
     need_two_patients(tasks, patients)
     whole = range(len(tasks))
+    look = look or _apart(model, encoded, losses)
     parameters = [p for p in model.parameters() if p.requires_grad]
     kept = [p.detach().clone() for p in parameters]
     changes: dict[str, list[float]] = {}
     with measuring(model):
-        before = _each(model, encoded, losses, whole)
+        before = _seen(look, whole)
         for task in dict.fromkeys(tasks):
             after: dict[int, float] = {}
             side = halves(patients, [patients[n] for n in whole if tasks[n] == task])
@@ -66,7 +75,7 @@ def affinity(
                 size = STEP * sum(before[n] for n in steering) / len(steering)
                 try:
                     _move(model, parameters, encoded, losses, steering, size, moments or {}, eps)
-                    after |= _each(model, encoded, losses, [n for n in whole if side[n] != half])
+                    after |= _seen(look, [n for n in whole if side[n] != half])
                 except _NoSlopeError:
                     raise UserError(f"task {task} has no gradient at this point") from None
                 finally:
@@ -140,12 +149,29 @@ def _put_back(parameters: Sequence[torch.nn.Parameter], kept: Sequence[torch.Ten
             parameter.copy_(value)
 
 
-def _each(
-    model: torch.nn.Module, encoded: Encoded, losses: Losses, numbers: Sequence[int]
-) -> dict[int, float]:
-    """The loss of each of these entries, by number."""
-    found: dict[int, float] = {}
+def _seen(look: Look, numbers: Sequence[int]) -> dict[int, float]:
     with torch.no_grad():
+        return dict(look(numbers))
+
+
+def _apart(model: torch.nn.Module, encoded: Encoded, losses: Losses) -> Look:
+    """A sequence each."""
+
+    def look(numbers: Sequence[int]) -> Iterator[tuple[int, float]]:
         for part in encoded.parts(numbers):
-            found |= zip(part, losses(model, encoded.batch(part)).tolist(), strict=True)
-    return found
+            yield from zip(part, losses(model, encoded.batch(part)).tolist(), strict=True)
+
+    return look
+
+
+def shared_look(model: torch.nn.Module, encoded: Encoded, losses: EntryLosses, adapter: Adapter) -> Look:
+    """Entries of an image in one sequence, where the chat template allows it."""
+    if not encoded.shares():
+        return _apart(model, encoded, losses)
+
+    def look(numbers: Sequence[int]) -> Iterator[tuple[int, float]]:
+        for groups in encoded.shared_parts(numbers):
+            found = losses.of_shared(model, encoded.shared_batch(groups), adapter)
+            yield from zip(chain(*groups), found.tolist(), strict=True)
+
+    return look

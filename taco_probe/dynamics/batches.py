@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +16,7 @@ from taco_probe.dynamics.probe import Pair
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
 Batch = dict[str, torch.Tensor]
+T = TypeVar("T", bound=Any)
 
 
 class Encoded:
@@ -41,6 +43,7 @@ class Encoded:
         self._adapter, self._device = adapter, device
         self._tokens = tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
         self._features: list[Batch] = []
+        self._images = [image.image_id for image, _ in pairs]
         seen: dict[str, Vision] = {}
         for image, entry in pairs:
             opened = open_image(folder, image)
@@ -63,15 +66,46 @@ class Encoded:
         what does not fit into memory fails at once."""
         wanted = range(len(self)) if numbers is None else numbers
         lengths = {number: len(self._features[number]["input_ids"]) for number in wanted}
-        rest = sorted(lengths, key=lambda number: (-lengths[number], number))
-        found = []
-        while rest:
-            size = max(1, self._tokens // lengths[rest[0]])
-            part, rest = rest[:size], rest[size:]
-            found.append(part)
-        return found
+        return [list(part) for part in _filled(lengths, self._tokens)]
 
     def batch(self, part: Sequence[int]) -> Batch:
         """These entries as a batch of `Adapter.collate`, on the device."""
         batch = self._adapter.collate([self._features[number] for number in part], padding_side="right")
         return {key: value.to(self._device) for key, value in batch.items()}
+
+    def shared_parts(self, numbers: Iterable[int]) -> list[list[list[int]]]:
+        """The entries of these numbers by image, the images in parts of a batch each."""
+        of_image: dict[str, list[int]] = {}
+        for number in numbers:
+            of_image.setdefault(self._images[number], []).append(number)
+        lengths = {
+            tuple(group): len(self._adapter.share([self._features[number] for number in group]).owner)
+            for group in of_image.values()
+        }
+        return [[list(group) for group in part] for part in _filled(lengths, self._tokens)]
+
+    def shared_batch(self, groups: Sequence[Sequence[int]]) -> Batch:
+        """These entries, grouped by image, as a batch of `Adapter.collate_shared`, on the device."""
+        batch = self._adapter.collate_shared(
+            [[self._features[number] for number in group] for group in groups]
+        )
+        return {key: value.to(self._device) for key, value in batch.items()}
+
+    def shares(self) -> bool:
+        """Whether the chat template lets entries of an image share its sequence."""
+        try:
+            self._adapter.share(self._features[:1])
+        except UserError:
+            return False
+        return True
+
+
+def _filled(lengths: Mapping[T, int], tokens: int) -> list[list[T]]:
+    """Rows of these lengths in batches of at most `tokens`, padding included, or of one; longest first."""
+    rest = sorted(lengths, key=lambda one: (-lengths[one], one))
+    found = []
+    while rest:
+        size = max(1, tokens // lengths[rest[0]])
+        part, rest = rest[:size], rest[size:]
+        found.append(part)
+    return found

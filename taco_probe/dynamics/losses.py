@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from data_recipes.errors import UserError, unknown
+from model_adapters.adapter import Adapter
 from model_adapters.base import IGNORE
 from model_adapters.losses import predicts, token_losses
 
@@ -60,18 +61,37 @@ class EntryLosses:
                 "sharing (--sharing none)"
             )
         labels = batch["labels"]
+        rows = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
+        return self._by_entry(model, batch, rows, batch.get("number"))
+
+    def of_shared(self, model: Any, batch: Mapping[str, torch.Tensor], adapter: Adapter) -> torch.Tensor:
+        """Losses of the entries of a batch of `Adapter.collate_shared`, in their order: the same numbers as
+        without sharing, for much less. Their gradients cannot be told apart; drawn targets are refused."""
+        assert not self._draws, "targets are drawn for a sequence each"
+        return self._by_entry(model, adapter.with_mask(batch, model), batch["owner"])
+
+    def _by_entry(
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        entry: torch.Tensor,
+        numbers: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Losses by entry, where `entry` (B, L) says whose each token is."""
+        labels = inputs["labels"]
         places = predicts(labels)
-        fed = {key: value for key, value in batch.items() if key not in _FACTS}
+        fed = {key: value for key, value in inputs.items() if key not in _FACTS}
         logits = model(**fed, use_cache=False, logits_to_keep=places).logits
-        entries = torch.arange(len(labels), device=labels.device)[:, None].expand(-1, len(places))
         targets = labels[:, places + 1]
         if self._draws:
-            targets = self._drawn(logits, targets, batch["number"])
-        losses, entry = token_losses(logits, targets, entries)
-        tokens = torch.bincount(entry, minlength=len(labels))
+            assert numbers is not None
+            targets = self._drawn(logits, targets, numbers)
+        losses, of = token_losses(logits, targets, entry[:, places + 1])
+        count = int(entry.max()) + 1
+        tokens = torch.bincount(of, minlength=count)
         if not tokens.all():
             raise UserError(f"entry {int((tokens == 0).nonzero()[0])} of the batch has no trained token")
-        total = losses.new_zeros(len(labels)).index_add(0, entry, losses)
+        total = losses.new_zeros(count).index_add(0, of, losses)
         return total / tokens if self._mean else total
 
     def _drawn(self, logits: torch.Tensor, targets: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:

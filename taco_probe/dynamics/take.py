@@ -13,7 +13,7 @@ import torch
 from peft import get_peft_model_state_dict
 
 from model_adapters.adapter import Adapter
-from taco_probe.dynamics.affinity import affinity, need_two_patients
+from taco_probe.dynamics.affinity import affinity, need_two_patients, shared_look
 from taco_probe.dynamics.batches import Encoded
 from taco_probe.dynamics.forms import Adam, Factor, Form, Gauge, adam_moments
 from taco_probe.dynamics.gram import Grams, measure
@@ -140,7 +140,10 @@ class Probed:
 
     def _affinity(self, model: Any, moments: Mapping[torch.Tensor, torch.Tensor]) -> dict[str, Any]:
         losses = EntryLosses(self.plan.reduction)
-        tried = affinity(model, self._encoded, losses, self.probe.tasks, self.probe.patients, moments=moments)
+        look = shared_look(model, self._encoded, losses, self._adapter)
+        tried = affinity(
+            model, self._encoded, losses, self.probe.tasks, self.probe.patients, look=look, moments=moments
+        )
         return {"direction": "adam" if moments else "gradient", **tried._asdict()}
 
 

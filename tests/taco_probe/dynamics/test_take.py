@@ -10,6 +10,9 @@ from data_recipes.errors import UserError
 from data_recipes.store import read_mixture
 from model_adapters.registry import FAMILIES, load_adapter
 from taco_probe.dynamics import measurement
+from taco_probe.dynamics.affinity import affinity, shared_look
+from taco_probe.dynamics.batches import Encoded
+from taco_probe.dynamics.losses import EntryLosses
 from taco_probe.dynamics.measurement import Part
 from taco_probe.dynamics.probe import choose
 from taco_probe.dynamics.take import Plan, Probed
@@ -58,6 +61,36 @@ def test_rows_are_the_probes_whatever_the_batches(folder, llava):
     for form in ("gauge", "factor"):
         one, other = whole.gram("empirical", form), single.gram("empirical", form)
         assert np.allclose(one, other, rtol=1e-3, atol=1e-5 * one.max())
+
+
+def test_looking_at_entries_that_share_their_image_changes_no_affinity(folder, llava):
+    model, losses = with_lora(llava), EntryLosses()
+    probe = choose(read_mixture(folder), 28, split="train")
+    encoded = Encoded(probe.pairs, llava, folder, device=torch.device("cpu"))
+    assert sum(len(groups) for groups in encoded.shared_parts(range(28))) == 8
+    apart, shared = (
+        affinity(model, encoded, losses, probe.tasks, probe.patients, look=look)
+        for look in (None, shared_look(model, encoded, losses, llava))
+    )
+    assert apart.before == pytest.approx(shared.before, abs=1e-5)
+    for task, changes in apart.changes.items():
+        assert max(map(abs, changes)) > 1e-3
+        assert changes == pytest.approx(shared.changes[task], abs=1e-5)
+
+
+def test_a_template_with_the_question_before_the_image_is_looked_at_apart(folder, llava, monkeypatch):
+    model, losses = with_lora(llava).eval(), EntryLosses()
+    encoded = Encoded(
+        choose(read_mixture(folder), 14, split="train").pairs, llava, folder, device=torch.device("cpu")
+    )
+    shared = dict(shared_look(model, encoded, losses, llava)(range(14)))
+
+    def cannot(group, *, first=0):
+        raise UserError("the chat template writes the question before the image")
+
+    monkeypatch.setattr(llava, "share", cannot)
+    apart = dict(shared_look(model, encoded, losses, llava)(range(14)))
+    assert apart == pytest.approx(shared, abs=1e-5)
 
 
 def test_layers_are_summed_into_thirds(folder, llava):
