@@ -1,7 +1,8 @@
 """Groups of runs compared: the difference of a number, for other patients and other seeds.
 
 Two sources of chance are kept apart and then added. Patients: the number of each run without one patient at a
-time (jackknife), paired, since all runs were measured on the same entries. Seeds: the spread among runs of a
+time (jackknife, Efron and Stein 1981), paired, since all runs were measured on the same entries; never drawn
+with replacement, since a duplicate row lowers the rank and so the entropy. Seeds: the spread among runs of a
 group, which are its replicates. With one run a group nothing is known of seeds, and `seeds_varied` says so.
 
 Legend: C patients, Q quantities, S seeds.
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from data_recipes.errors import UserError
-from taco_probe.dynamics.resample import part
+from taco_probe.dynamics.spectrum import part
 
 Values = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from taco_probe.dynamics.measurement import FOLDER, Measurement, read
+from taco_probe.dynamics.measurement import FOLDER, read_lora
 from taco_probe.dynamics.runs import Series
 from taco_probe.dynamics.updates import (
     Update,
@@ -25,21 +25,18 @@ from taco_probe.dynamics.updates import (
 TOP = 4  # leading directions
 
 
-def updates(found: Measurement) -> dict[str, Update]:
-    """Delta W = s B A of each module that was measured, at that step."""
+def at(run: Series, step: int) -> dict[str, Update]:
+    """Delta W = s B A of each module that was measured, at a step. Raises: UserError: see
+    `measurement.read_lora`."""
+    weights = read_lora(run.folder / FOLDER, step)
     return {
         name: Update(
-            torch.from_numpy(found.lora[f"{name}.lora_A.weight"]),
-            torch.from_numpy(found.lora[f"{name}.lora_B.weight"]),
+            torch.from_numpy(weights[f"{name}.lora_A.weight"]),
+            torch.from_numpy(weights[f"{name}.lora_B.weight"]),
             scale,
         )
-        for name, scale in found.facts["lora_scale"].items()
+        for name, scale in run.measured[step].facts["lora_scale"].items()
     }
-
-
-def at(run: Series, step: int) -> dict[str, Update]:
-    """`updates` of a run at a step, read from its folder. Raises: UserError: see `measurement.read`."""
-    return updates(read(run.folder / FOLDER, step, lora=True))
 
 
 def length(update: Updates) -> float:

@@ -51,7 +51,7 @@ class Measurement:
         facts: the content of the JSON file. `entries`, `tasks` and `patients` have one value an entry, in the
             order of the rows of the Gram matrices.
         grams: (n, n) each.
-        lora: PEFT's state dict.
+        lora: PEFT's state dict; empty where it was not read.
     """
 
     facts: Mapping[str, Any]
@@ -126,8 +126,8 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(match.group(1)) for match in names)
 
 
-def read(folder: Path, step: int, *, lora: bool = False) -> Measurement:
-    """The measurement of a step; the weights only if asked for.
+def read(folder: Path, step: int) -> Measurement:
+    """The measurement of a step, without the weights (`read_lora`).
 
     Raises:
         UserError: a file is missing or broken, or of another schema.
@@ -138,7 +138,6 @@ def read(folder: Path, step: int, *, lora: bool = False) -> Measurement:
         if facts.pop("schema", None) != SCHEMA:
             raise UserError(f"{path} is of another version: measure again")
         grams = safetensors.numpy.load_file(folder / f"step-{step}.grams.safetensors")
-        weights = safetensors.numpy.load_file(folder / f"step-{step}.lora.safetensors") if lora else {}
         parts = {Part(*key.split("/")): gram for key, gram in grams.items()}
         n = len(facts["entries"])
     except UserError:
@@ -147,7 +146,21 @@ def read(folder: Path, step: int, *, lora: bool = False) -> Measurement:
         raise UserError(f"{path}: this measurement is broken ({str(error)[:80]}): measure again") from None
     if any(gram.shape != (n, n) for gram in parts.values()):
         raise UserError(f"{path}: its Gram matrices are not those of {n} entries: measure again")
-    return Measurement(facts, parts, weights)
+    return Measurement(facts, parts)
+
+
+def read_lora(folder: Path, step: int) -> dict[str, Array]:
+    """The LoRA weights of a step, by PEFT's names.
+
+    Raises:
+        UserError: the file is missing or broken.
+    """
+    path = folder / f"step-{step}.lora.safetensors"
+    try:
+        weights: dict[str, Array] = safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: these weights are broken ({str(error)[:80]}): measure again") from None
+    return weights
 
 
 def series(run: Path) -> list[Measurement]:

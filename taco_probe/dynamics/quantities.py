@@ -10,7 +10,6 @@ import torch
 from data_recipes.errors import UserError
 from taco_probe.dynamics import spectrum as of
 from taco_probe.dynamics.conflict import signal
-from taco_probe.dynamics.resample import part
 
 # Name -> title. The first two are the headlines.
 TITLES = {
@@ -65,7 +64,7 @@ def by_task(kernel: torch.Tensor, tasks: Sequence[str]) -> dict[str, dict[str, f
     found = {}
     for task in dict.fromkeys(tasks):
         rows = torch.tensor([row for row, name in enumerate(tasks) if name == task])
-        found[task] = numbers(part(kernel, rows))
+        found[task] = numbers(of.part(kernel, rows))
     return found
 
 

@@ -144,6 +144,11 @@ def participation_debiased(kernel: torch.Tensor) -> float:
     return float(squared_trace / trace_squared)
 
 
+def part(kernel: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """The rows and columns of K that are kept (indices)."""
+    return kernel[kept][:, kept]
+
+
 class Point(NamedTuple):
     """Mean and standard deviation of a number over random subsets of n entries."""
 
@@ -174,7 +179,7 @@ def curve(
         found = []
         for _ in range(draws if size < n else 1):
             kept = torch.randperm(n, generator=generator)[:size]
-            found.append(number(kernel[kept][:, kept]))
+            found.append(number(part(kernel, kept)))
         values = torch.tensor(found, dtype=torch.float64)
         points.append(Point(size, float(values.mean()), float(values.std(correction=0))))
     return points

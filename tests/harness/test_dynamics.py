@@ -76,9 +76,9 @@ def test_the_chosen_steps_are_measured_and_say_what_they_are_of(runs):
     assert {len(one.facts["entries"]) for one in found} == {14}
     assert ("empirical", "adam") in found[-1].kinds()
     # The weights on record are those of that step: at the end, of the saved adapter.
-    last = measurement.read(runs / "with" / "dynamics", 4, lora=True)
+    last = measurement.read_lora(runs / "with" / "dynamics", 4)
     saved = load_file(runs / "with" / "adapter" / "adapter_model.safetensors")
-    assert {name: value.tolist() for name, value in last.lora.items()} == {
+    assert {name: value.tolist() for name, value in last.items()} == {
         name: value.tolist() for name, value in saved.items()
     }
 

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from data_recipes.store import read_mixture
 from taco_probe.dynamics import directions, measurement
+from taco_probe.dynamics.probe import choose
 from taco_probe.dynamics.runs import read
+from taco_probe.dynamics.take import Plan, Probed
 from taco_probe.dynamics.updates import Update, cosine, random_cosine
+from tests.harness.conftest import make_mixture
 from tests.taco_probe.dynamics import fakes
+from tests.taco_probe.dynamics.conftest import with_lora as small_lora
 
 
 def with_lora(folder, lora_by_step, **facts):
@@ -48,6 +53,23 @@ def pair_of(tmp_path, first, second):
     found = directions.between(runs, {"a": 5, "b": 5})
     json.dumps(found, allow_nan=False)
     return found["pairs"]
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_measured_update_is_the_one_that_peft_would_merge(llava, tmp_path, rslora):
+    model = small_lora(llava, use_rslora=rslora)
+    make_mixture(tmp_path / "mixture", images=4, entries_each=lambda image: 7)
+    probe = choose(read_mixture(tmp_path / "mixture"), 14, split="train")
+    plan = Plan(fishers=("empirical",))
+    taken = Probed(probe, llava, tmp_path / "mixture", plan, device=torch.device("cpu"))
+    fakes.run(tmp_path / "run", steps=())
+    measurement.write(taken.take(model, step=5), tmp_path / "run" / measurement.FOLDER)
+    (run,) = read([tmp_path / "run"])
+    found = directions.at(run, 5)
+    assert len(found) == 14
+    for name, update in found.items():
+        delta = model.get_submodule(name).get_delta_weight("default")
+        assert torch.allclose(update.scale * update.b @ update.a, delta, atol=1e-6)
 
 
 def test_the_same_update_in_another_gauge_is_the_same_direction(tmp_path):

@@ -9,19 +9,21 @@ import pytest
 
 from data_recipes.errors import UserError
 from taco_probe.dynamics import measurement
-from taco_probe.dynamics.measurement import FOLDER, Part, read, series, steps, write
+from taco_probe.dynamics.measurement import FOLDER, Part, read, read_lora, series, steps, write
 from tests.taco_probe.dynamics import fakes
 
 
 def test_a_measurement_reads_back_as_it_was_written(tmp_path):
     found = fakes.measured(10)
     write(found, tmp_path)
-    again = read(tmp_path, 10, lora=True)
+    again, lora = read(tmp_path, 10), read_lora(tmp_path, 10)
     assert again.facts == found.facts
     assert again.grams.keys() == found.grams.keys()
     assert all(np.array_equal(again.grams[part], found.grams[part]) for part in found.grams)
-    assert all(np.array_equal(again.lora[name], found.lora[name]) for name in found.lora)
-    assert read(tmp_path, 10).lora == {}
+    assert all(np.array_equal(lora[name], found.lora[name]) for name in found.lora)
+    (tmp_path / "step-10.lora.safetensors").write_bytes(b"broken")
+    with pytest.raises(UserError, match="these weights are broken"):
+        read_lora(tmp_path, 10)
 
 
 def test_gram_matrices_of_parts_add_up():

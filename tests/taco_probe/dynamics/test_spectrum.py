@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 
 from data_recipes.errors import UserError
-from taco_probe.dynamics import resample
 from taco_probe.dynamics.spectrum import (
     centred,
     curve,
@@ -128,34 +127,6 @@ def test_entropy_grows_with_n_so_the_curve_is_shown():
     assert curve(rows @ rows.T, [16], draws=5) == points[:1]
 
 
-def test_a_jackknife_of_a_mean_is_its_standard_error():
-    values = torch.tensor([1.0, 4.0, 2.0, 8.0, 5.0, 7.0], dtype=torch.float64)
-    found = resample.jackknife(lambda kept: float(values[kept].mean()), range(6))
-    assert found.error == pytest.approx(float(values.std() / 6**0.5))
-    assert found.high - found.low == pytest.approx(2 * 2.570582 * found.error, rel=1e-6)
-    half = resample.subsample(lambda kept: float(values[kept].mean()), range(6), share=1 / 3, draws=4000)
-    assert half.error == pytest.approx(found.error, rel=0.06)
-    assert half.value == found.value
-
-
-def test_patients_are_resampled_whole():
-    """Three copies of each value are no more evidence than one."""
-    values = torch.tensor([1.0, 4.0, 2.0, 8.0]).repeat_interleave(3)
-    patients = [index // 3 for index in range(12)]
-    seen = []
-
-    def mean(kept):
-        seen.append(kept)
-        return float(values[kept].mean())
-
-    alone = resample.jackknife(lambda kept: float(values[::3][kept].mean()), range(4))
-    assert resample.jackknife(mean, patients).error == pytest.approx(alone.error)
-    resample.subsample(mean, patients, draws=20)
-    for kept in seen:
-        assert len(kept) % 3 == 0
-        assert len(kept) == len(set(kept.tolist()))
-
-
 def test_what_is_no_gram_matrix_is_refused():
     with pytest.raises(UserError, match="negative eigenvalue"):
         spectrum(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
@@ -169,10 +140,6 @@ def test_what_is_no_gram_matrix_is_refused():
         normalised(torch.diag(torch.tensor([1.0, 0.0])))
     with pytest.raises(UserError, match="no subset of 3 among 2"):
         curve(torch.eye(2), [3])
-    with pytest.raises(UserError, match="2 clusters"):
-        resample.jackknife(lambda kept: 0.0, ["p", "p"])
-    with pytest.raises(UserError, match="4 clusters"):
-        resample.subsample(lambda kept: 0.0, ["p", "q"])
     with pytest.raises(UserError, match="2 entries"):
         participation_debiased(torch.ones(1, 1))
     with pytest.raises(UserError, match="all orthogonal"):

@@ -45,9 +45,9 @@ def test_every_family_is_measured_in_all_kinds_and_reads_back(folder, flavour_fo
     assert set(found.facts["affinity"]["changes"]) == set(found.tasks)
     assert found.facts["affinity"]["before"] == pytest.approx(found.facts["losses"]["empirical"], rel=1e-4)
     measurement.write(found, tmp_path)
-    again = measurement.read(tmp_path, 3, lora=True)
+    again = measurement.read(tmp_path, 3)
     assert again.gram("true", "factor").shape == (14, 14)
-    assert len(again.lora) == 2 * len(again.facts["lora_scale"])
+    assert len(measurement.read_lora(tmp_path, 3)) == 2 * len(again.facts["lora_scale"])
 
 
 def test_rows_are_the_probes_whatever_the_batches(folder, llava):
