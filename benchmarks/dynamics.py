@@ -3,7 +3,8 @@
     python -m benchmarks.dynamics [--runs 5] [--entries 256] [--shapes tiny_64 llava_576]
 
 Two models: the default `tiny` (64 image tokens), and LLaVA's shape at 336 pixels (576 image tokens) with few
-and narrow layers and random weights. The peers are a loop over batches of one that keeps every gradient,
+and narrow layers and random weights. The entries are a probe set as `--dynamics_steps` takes it, and each way
+gets them in the batches that suit it. The peers are a loop over batches of one that keeps every gradient,
 torchjd's Gramian engine, and per-sample gradients by torch.func. The last two are measured on `--part` of the
 entries and counted at the same time an entry, which favours them: products of pairs grow with the square.
 torch.func cannot trace how the model makes its inputs and masks, so these are made before it, within its
@@ -28,22 +29,23 @@ import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 
 from benchmarks.alternating import Spent, alternate, conclude, show
-from benchmarks.shapes import SHAPES, shape, typical
+from benchmarks.shapes import SHAPES, shape
 from benchmarks.sharing import memory
 from data_recipes.recipe import mixture_folder
 from data_recipes.records import Mixture
 from data_recipes.store import read_mixture
 from harness import be_quiet
-from harness.dataset import FACTS, Images, Samples
 from model_adapters.adapter import Adapter
 from model_adapters.base import IGNORE
+from taco_probe.dynamics.batches import Encoded
 from taco_probe.dynamics.forms import Factor, Gauge
 from taco_probe.dynamics.gram import measure
 from taco_probe.dynamics.hooks import measuring
 from taco_probe.dynamics.losses import EntryLosses
+from taco_probe.dynamics.probe import choose
 
 PEERS = ("loop", "torchjd", "torch_func")
-BATCH = {"tiny_64": 16, "llava_576": 2}  # entries a batch, where the plain pass is fastest
+TOKENS = {"tiny_64": 2048, "llava_576": 1}  # of a batch, where the plain pass is fastest; 1: an entry each
 Batch = dict[str, torch.Tensor]
 
 
@@ -52,19 +54,13 @@ class _ReachedError(Exception):
 
 
 class Bench:
-    """`entries` of the training split, in batches of like length, and every way to their Gram matrix."""
+    """A probe set as `--dynamics_steps` would take it, and every way to its Gram matrix."""
 
     def __init__(
-        self, adapter: Adapter, mixture: Mixture, folder: Path, *, entries: int, batch: int, part: int
+        self, adapter: Adapter, mixture: Mixture, folder: Path, *, entries: int, tokens: int, part: int
     ) -> None:
-        each = len(mixture.entries) / len(mixture.images)
-        kept = typical(mixture, round(entries / each * 1.3) + 1, split="train")
-        ids = {image.image_id for image in kept}
-        small = Mixture(kept, tuple(one for one in mixture.entries if one.image_id in ids), mixture.meta)
-        samples = Samples(small, "train", Images(folder, adapter, megabytes=512), adapter)
-        drawn = sorted((samples[index][0] for index in range(entries)), key=lambda one: len(one["input_ids"]))
-        self._features = [{key: value for key, value in one.items() if key not in FACTS} for one in drawn]
-        self._adapter = adapter
+        pairs = choose(mixture, entries, split="validation").pairs
+        self._encoded = Encoded(pairs, adapter, folder, device=torch.device("cpu"), tokens=tokens)
         torch.manual_seed(0)
         config = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules=adapter.lora_targets)
         self._model: Any = get_peft_model(adapter.load_model(dtype=torch.float32), config).eval()
@@ -74,9 +70,11 @@ class Bench:
         self._weights = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
         self.store = sum(p.numel() for p in self._weights.values()) * entries * 4 / 2**20
         self._losses = EntryLosses("token_mean")
-        self._batches, self._ones = self._batched(batch), self._batched(1)
+        self._batches = [self._encoded.batch(numbers) for numbers in self._encoded.parts()]
+        self._ones = [self._encoded.batch([number]) for number in range(entries)]
+        by_length = [number for numbers in self._encoded.parts() for number in numbers]
         step = entries // part
-        self._part = self._features[step // 2 :: step][:part]  # of all lengths
+        self._part = by_length[step // 2 :: step][:part]
 
     def plain(self) -> None:
         """Forward and backward, nothing else."""
@@ -86,11 +84,18 @@ class Bench:
 
     def gram(self) -> torch.Tensor:
         """The Gram matrix of the factor form."""
-        return measure(self._model, self._batches, self._losses).pooled()
+        return measure(self._model, self._cheapest(), self._losses).pooled()
 
     def gauge(self) -> torch.Tensor:
         """The gauge-invariant one beside it."""
-        return measure(self._model, self._batches, self._losses, forms=(Factor(), Gauge())).pooled()
+        return measure(self._model, self._cheapest(), self._losses, forms=(Factor(), Gauge())).pooled()
+
+    def _cheapest(self) -> list[Batch]:
+        """As `take` does it."""
+        return [
+            self._encoded.shared_batch([numbers], self._model) if shared else self._encoded.batch(numbers)
+            for numbers, shared in self._encoded.for_gradients()
+        ]
 
     def loop(self) -> torch.Tensor:
         """Batches of one; all gradients are kept."""
@@ -110,7 +115,7 @@ class Bench:
         from torchjd.autogram import Engine
 
         engine = Engine(self._model.get_base_model().model.language_model, batch_dim=None)
-        batch = self._adapter.collate(self._part, padding_side="right")
+        batch = self._encoded.batch(self._part)
         gramian: torch.Tensor = engine.compute_gramian(self._losses(self._model, batch))
         return gramian
 
@@ -138,21 +143,17 @@ class Bench:
 
     def agree(self) -> dict[str, float]:
         """How far each peer's matrix of the part is off ours, by our largest entry."""
-        ones = [self._adapter.collate([one], padding_side="right") for one in self._part]
+        ones = [self._ones[number] for number in self._part]
         ours = measure(self._model, ones, self._losses).pooled()
         found = {"loop": self._loop(ones), "torchjd": self.torchjd(), "torch_func": self.torch_func()}
         return {
             peer: float((one.double() - ours).abs().max() / ours.abs().max()) for peer, one in found.items()
         }
 
-    def _batched(self, size: int) -> list[Batch]:
-        parts = [self._features[first : first + size] for first in range(0, len(self._features), size)]
-        return [self._adapter.collate(part, padding_side="right") for part in parts]
-
     @torch.no_grad()
     def _prepare(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Embedded inputs (B, L, D), causal masks (B, 1, L, L) and labels (B, L) of the part."""
-        batch = self._adapter.collate(self._part, padding_side="right")
+        batch = self._encoded.batch(self._part)
         inner = self._model.get_base_model().model
 
         def keep(_: object, args: object, kwargs: dict[str, Any]) -> None:
@@ -179,7 +180,7 @@ def compare(bench: Bench, name: str, asked: argparse.Namespace, facts: dict[str,
     kinds = ("plain", "gram", "gauge", *PEERS)
     spent: dict[str, Spent] = alternate({kind: getattr(bench, kind) for kind in kinds}, asked.runs)
     handled = {kind: asked.part if kind in ("torchjd", "torch_func") else asked.entries for kind in kinds}
-    print(f"\n{name}: {asked.entries} entries, batches of {BATCH[name]}; differences from ours {off}")
+    print(f"\n{name}: {asked.entries} entries, differences from ours {off}")
     show(spent, handled, "entries")
     an_entry = {kind: statistics.median(one.cpu) / handled[kind] for kind, one in spent.items()}
     found = {f"{name}: gram over plain pass": an_entry["gram"] / an_entry["plain"]}
@@ -220,7 +221,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name in shapes:
             adapter = shape(name, Path(scratch) / name)
-            bench = Bench(adapter, mixture, folder, entries=asked.entries, batch=BATCH[name], part=asked.part)
+            bench = Bench(
+                adapter, mixture, folder, entries=asked.entries, tokens=TOKENS[name], part=asked.part
+            )
             if asked.peak:
                 Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
                 getattr(bench, asked.peak[1])()

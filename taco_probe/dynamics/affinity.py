@@ -17,10 +17,8 @@ import torch
 
 from data_recipes.draws import draws
 from data_recipes.errors import UserError
-from model_adapters.adapter import Adapter
 from taco_probe.dynamics.batches import Batch, Encoded
 from taco_probe.dynamics.hooks import measuring
-from taco_probe.dynamics.losses import EntryLosses
 
 STEP = 0.01
 Losses = Callable[[Any, Batch], torch.Tensor]
@@ -164,14 +162,14 @@ def _apart(model: torch.nn.Module, encoded: Encoded, losses: Losses) -> Look:
     return look
 
 
-def shared_look(model: torch.nn.Module, encoded: Encoded, losses: EntryLosses, adapter: Adapter) -> Look:
+def shared_look(model: torch.nn.Module, encoded: Encoded, losses: Losses) -> Look:
     """Entries of an image in one sequence, where the chat template allows it."""
     if not encoded.shares():
         return _apart(model, encoded, losses)
 
     def look(numbers: Sequence[int]) -> Iterator[tuple[int, float]]:
         for groups in encoded.shared_parts(numbers):
-            found = losses.of_shared(model, encoded.shared_batch(groups), adapter)
+            found = losses(model, encoded.shared_batch(groups, model))
             yield from zip(chain(*groups), found.tolist(), strict=True)
 
     return look

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -15,8 +15,16 @@ from model_adapters.base import TooLongError, Vision
 from taco_probe.dynamics.probe import Pair
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 32768}
+SHARED_TOKENS, SHARED_COST = 256, 0.9  # a sequence is shared from so many tokens, at this part of the cost
 Batch = dict[str, torch.Tensor]
 T = TypeVar("T", bound=Any)
+
+
+class Part(NamedTuple):
+    """Entries of a batch, by number; `shared`: of one image, in one sequence."""
+
+    numbers: list[int]
+    shared: bool
 
 
 class Encoded:
@@ -84,12 +92,30 @@ class Encoded:
         }
         return [[list(group) for group in part] for part in _filled(lengths, self._tokens)]
 
-    def shared_batch(self, groups: Sequence[Sequence[int]]) -> Batch:
-        """These entries, grouped by image, as a batch of `Adapter.collate_shared`, on the device."""
-        batch = self._adapter.collate_shared(
-            [[self._features[number] for number in group] for group in groups]
-        )
-        return {key: value.to(self._device) for key, value in batch.items()}
+    def shared_batch(self, groups: Sequence[Sequence[int]], model: Any) -> dict[str, Any]:
+        """These entries, grouped by image, as a batch of `Adapter.collate_shared` with the mask that `model`
+        reads, on the device; `entry` (B, L) says whose each token is."""
+        features = [[self._features[number] for number in group] for group in groups]
+        batch = {k: v.to(self._device) for k, v in self._adapter.collate_shared(features).items()}
+        return self._adapter.with_mask(batch, model) | {"entry": batch["owner"]}
+
+    def for_gradients(self) -> list[Part]:
+        """All entries in parts for which gradients of each entry cost least.
+
+        Entries of an image that share a sequence are one forward pass and a backward pass each, over the
+        whole sequence; that is cheaper where the image is most of it. In short sequences, batches of
+        many are.
+        """
+        shared: list[Part] = []
+        if self.shares():
+            for (group,) in ([group] for part in self.shared_parts(range(len(self))) for group in part):
+                alone = [len(self._features[number]["input_ids"]) for number in group]
+                together = len(self._adapter.share([self._features[number] for number in group]).owner)
+                cost = (1 + len(group)) * together  # tokens forward and backward
+                if together >= SHARED_TOKENS and cost < SHARED_COST * 2 * sum(alone):
+                    shared.append(Part(group, shared=True))
+        rest = set(range(len(self))).difference(*(part.numbers for part in shared))
+        return shared + [Part(part, shared=False) for part in self.parts(sorted(rest))]
 
     def shares(self) -> bool:
         """Whether the chat template lets entries of an image share its sequence."""

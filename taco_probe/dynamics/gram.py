@@ -25,11 +25,12 @@ from taco_probe.dynamics.checks import Sums
 from taco_probe.dynamics.forms import Factor, Form
 from taco_probe.dynamics.hooks import Pass, measuring, tapped
 from taco_probe.dynamics.lora import Group, Lora, find
+from taco_probe.dynamics.losses import entries_of
 from taco_probe.dynamics.sinks import CountSketch, Exact, reduce_module
 from taco_probe.dynamics.store import Slice, Spill, in_slices
 
 Batch = Mapping[str, torch.Tensor]
-# Model and batch to the loss of each entry (B,), with its graph.
+# Model and batch to the loss of each entry (E,), with its graph.
 Losses = Callable[[Any, Batch], torch.Tensor]
 Kernels = dict[tuple[str, Group], torch.Tensor]
 
@@ -101,8 +102,10 @@ def measure(
     last.
 
     Args:
-        batches: entries in the order of the rows of K; gone through once a sweep.
-        losses: as `losses.EntryLosses`. The batch it gets also has `number` (B,), the row of each entry in K.
+        batches: entries in the order of the rows of K; gone through once a sweep. Those that share sequences
+            (`batches.Encoded.shared_batch`) cost a forward pass a sequence and a backward pass an entry.
+        losses: as `losses.EntryLosses`. The batch it gets also has `number` (E,), by which targets are
+            drawn: the row of each entry in K, unless the batch has its own.
         forms: see `forms`.
         groups: group of each module by name, by default its layer and kind; `lora.by_third` makes fewer.
         leave_out: see `lora.find`.
@@ -130,14 +133,14 @@ def measure(
             model.requires_grad_(False)  # the backward pass ends at the first hook
             seen = []
             with contextlib.ExitStack() as stack:
-                wait = len(batches) > 1 and sketch is None
+                wait = sketch is None and (len(batches) > 1 or _shared(batches[0]))
                 spill = stack.enter_context(Spill(folder)) if wait else None
                 sweep = _Sweep(part, forms, groups or {}, sinks, spill)
                 stack.enter_context(tapped(part, sweep))
                 for index, batch in enumerate(batches):
                     sweep.compares(index in (0, len(batches) - 1))
-                    numbers = torch.arange(len(batch["input_ids"])) + sum(map(len, seen))
-                    seen.append(sweep.run(model, {**batch, "number": numbers}, losses, image_rows))
+                    numbers = torch.arange(entries_of(batch)) + sum(map(len, seen))
+                    seen.append(sweep.run(model, {"number": numbers, **batch}, losses, image_rows))
                 started += sweep.sums.check(part, _precision(model))
                 sweep.compare_stored()
     kernels = [sink.kernels() for sink in sinks]
@@ -185,9 +188,12 @@ class _Sweep:
         losses: Losses,
         image_rows: Callable[[Batch], torch.Tensor] | None,
     ) -> torch.Tensor:
-        """Forward and backward of one batch; returns the losses (B,)."""
-        entries = len(batch["input_ids"])
-        self.current = Pass(entries, image_rows(batch) if image_rows else None, self._take)
+        """Forward and backward of one batch; returns the losses (E,).
+
+        Entries that share a sequence have a backward pass each: then all gradients that a hook sees, those of
+        the shared tokens too, are this entry's.
+        """
+        entries, rows = entries_of(batch), len(batch["input_ids"])
         with torch.enable_grad():
             each = losses(model, batch)
             if each.shape != (entries,):
@@ -197,11 +203,15 @@ class _Sweep:
                     f"no loss depends on LoRA module {self._modules[-1].name}: with reentrant activation "
                     "checkpointing, call model.enable_input_require_grads() first"
                 )
-            each.sum().backward()  # type: ignore[no-untyped-call]
-        self.current.check_fired(self._modules)
-        for sink in self._sinks:
-            if isinstance(sink, CountSketch):
-                sink.close_batch()
+            turns = [each.sum()] if entries == rows else list(each)
+            for number, loss in enumerate(turns, start=1):
+                image = image_rows(batch) if image_rows and entries == rows else None
+                self.current = Pass(entries // len(turns), image, self._take)
+                loss.backward(retain_graph=number < len(turns))
+                self.current.check_fired(self._modules)
+                for sink in self._sinks:
+                    if isinstance(sink, CountSketch):
+                        sink.close_batch()
         return each.detach().double().cpu()
 
     def compare_stored(self) -> None:
@@ -229,6 +239,10 @@ class _Sweep:
 
         with torch.no_grad():
             reduce_module(module, self._groups[module.name], self._bound[module.name], of_a, of_b, sink)
+
+
+def _shared(batch: Batch) -> bool:
+    return entries_of(batch) > len(batch["input_ids"])
 
 
 def _parts(modules: Sequence[Lora], sweeps: int) -> list[Sequence[Lora]]:

@@ -87,7 +87,8 @@ class Pass:
 
 def per_entry(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Sum over tokens of left (B, T, m) times right (B, T, r): (B, m, r)."""
-    return torch.bmm(left.transpose(1, 2), right)
+    # r is small: this order of the product is up to twice as fast on CPUs.
+    return torch.bmm(right.transpose(1, 2), left).transpose(1, 2)
 
 
 class Sweep(Protocol):

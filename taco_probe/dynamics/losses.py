@@ -4,7 +4,7 @@ Gradients at observed targets give the *empirical* Fisher matrix. The *true* Fis
 over targets drawn from the model: here token by token, given the observed tokens before (teacher forcing), so
 one draw is one more backward pass and the inputs stay the same.
 
-Legend: B entries (rows), L tokens, K of their places, V vocabulary, N trained tokens.
+Legend: B rows, E entries, L tokens, K of their places, V vocabulary, N trained tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from data_recipes.errors import UserError, unknown
-from model_adapters.adapter import Adapter
 from model_adapters.base import IGNORE
 from model_adapters.losses import predicts, token_losses
 
@@ -49,63 +48,58 @@ class EntryLosses:
         self._mean, self._draws, self._seed = reduction == "token_mean", fisher == "true", seed
 
     def __call__(self, model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Losses (B,) of a batch of `Adapter.collate` or of the harness's collator.
+        """Losses (E,) of a batch of `Adapter.collate` or of `batches.Encoded`, shared sequences or not.
 
         Raises:
-            UserError: the batch shares sequences between entries, or an entry has no trained token.
+            UserError: the batch shares sequences and has no mask yet, or an entry has no trained token.
         """
         if "owner" in batch:
             raise UserError(
-                "entries of this batch share a sequence: a token of the shared prefix belongs to all of "
-                "them, so an entry's gradient is not that of its own tokens. Measure on a batch without "
-                "sharing (--sharing none)"
+                "entries of this batch share a sequence, and it has no mask that keeps them apart: make it "
+                "with batches.Encoded.shared_batch, or measure without sharing (--sharing none)"
             )
         labels = batch["labels"]
-        rows = torch.arange(len(labels), device=labels.device)[:, None].expand_as(labels)
-        return self._by_entry(model, batch, rows, batch.get("number"))
-
-    def of_shared(self, model: Any, batch: Mapping[str, torch.Tensor], adapter: Adapter) -> torch.Tensor:
-        """Losses of the entries of a batch of `Adapter.collate_shared`, in their order: the same numbers as
-        without sharing, for much less. Their gradients cannot be told apart; drawn targets are refused."""
-        assert not self._draws, "targets are drawn for a sequence each"
-        return self._by_entry(model, adapter.with_mask(batch, model), batch["owner"])
-
-    def _by_entry(
-        self,
-        model: Any,
-        inputs: Mapping[str, Any],
-        entry: torch.Tensor,
-        numbers: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Losses by entry, where `entry` (B, L) says whose each token is."""
-        labels = inputs["labels"]
         places = predicts(labels)
-        fed = {key: value for key, value in inputs.items() if key not in _FACTS}
+        fed = {key: value for key, value in batch.items() if key not in _FACTS}
         logits = model(**fed, use_cache=False, logits_to_keep=places).logits
-        targets = labels[:, places + 1]
+        targets, owners = labels[:, places + 1], entry_of(batch)[:, places + 1]
         if self._draws:
-            assert numbers is not None
-            targets = self._drawn(logits, targets, numbers)
-        losses, of = token_losses(logits, targets, entry[:, places + 1])
-        count = int(entry.max()) + 1
+            targets = self._drawn(logits, targets, owners, batch["number"])
+        losses, of = token_losses(logits, targets, owners)
+        count = entries_of(batch)
         tokens = torch.bincount(of, minlength=count)
         if not tokens.all():
             raise UserError(f"entry {int((tokens == 0).nonzero()[0])} of the batch has no trained token")
         total = losses.new_zeros(count).index_add(0, of, losses)
         return total / tokens if self._mean else total
 
-    def _drawn(self, logits: torch.Tensor, targets: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    def _drawn(
+        self, logits: torch.Tensor, targets: torch.Tensor, owners: torch.Tensor, numbers: torch.Tensor
+    ) -> torch.Tensor:
         """Targets (B, K) drawn from the model where something is trained: the inverse of its distribution
         function at uniform numbers that depend on the seed and the entry's number, whatever the batch."""
         drawn = targets.clone()
-        for row, scores in enumerate(logits.detach()):
-            trained = targets[row] != IGNORE
-            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + int(numbers[row]))
+        for entry, number in enumerate(numbers.tolist()):
+            trained = (targets != IGNORE) & (owners == entry)
+            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + number)
             uniform = torch.rand(int(trained.sum()), 1, generator=generator, dtype=torch.float64)
-            mass = scores[trained].double().softmax(-1).cumsum(-1)
+            mass = logits.detach()[trained].double().softmax(-1).cumsum(-1)
             place = torch.searchsorted(mass, uniform.to(mass.device) * mass[:, -1:])
-            drawn[row, trained] = place[:, 0].clamp(max=scores.shape[-1] - 1)
+            drawn[trained] = place[:, 0].clamp(max=logits.shape[-1] - 1)
         return drawn
+
+
+def entry_of(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The number in the batch of the entry that each token belongs to (B, L); below 0, none or all."""
+    if "entry" in batch:
+        return batch["entry"]
+    ids = batch["input_ids"]
+    return torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
+
+
+def entries_of(batch: Mapping[str, torch.Tensor]) -> int:
+    """E, how many entries a batch has; more than rows where they share sequences."""
+    return int(batch["entry"].max()) + 1 if "entry" in batch else len(batch["input_ids"])
 
 
 def image_rows(image_id: int) -> Callable[[Mapping[str, torch.Tensor]], torch.Tensor]:

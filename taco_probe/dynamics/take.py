@@ -121,10 +121,18 @@ class Probed:
         return Measurement(found, kernels, lora)
 
     def _grams(self, model: Any, fisher: str, forms: Sequence[Form]) -> Grams:
-        parts = self._encoded.parts()
+        parts = self._encoded.for_gradients()
         losses = EntryLosses(self.plan.reduction, fisher=fisher, seed=self.probe.seed)
         rows = image_rows(self._adapter.image_id)
-        batches = [self._encoded.batch(part) for part in parts]
+        batches = [
+            (
+                self._encoded.shared_batch([part.numbers], model)
+                if part.shared
+                else self._encoded.batch(part.numbers)
+            )
+            | {"number": torch.tensor(part.numbers)}  # drawn targets do not depend on the batches
+            for part in parts
+        ]
         found = measure(
             model,
             batches,
@@ -134,13 +142,13 @@ class Probed:
             image_rows=rows,
             folder=self.plan.scratch,
         )
-        order = torch.tensor([number for part in parts for number in part]).argsort()
+        order = torch.tensor([number for part in parts for number in part.numbers]).argsort()
         kernels = {key: kernel[order][:, order] for key, kernel in found.kernels.items()}
         return Grams(kernels, found.losses[order], found.left_out, found.b_is_zero, found.sketches)
 
     def _affinity(self, model: Any, moments: Mapping[torch.Tensor, torch.Tensor]) -> dict[str, Any]:
         losses = EntryLosses(self.plan.reduction)
-        look = shared_look(model, self._encoded, losses, self._adapter)
+        look = shared_look(model, self._encoded, losses)
         tried = affinity(
             model, self._encoded, losses, self.probe.tasks, self.probe.patients, look=look, moments=moments
         )

@@ -9,7 +9,7 @@ import torch
 from data_recipes.errors import UserError
 from data_recipes.store import read_mixture
 from model_adapters.registry import FAMILIES, load_adapter
-from taco_probe.dynamics import measurement
+from taco_probe.dynamics import batches, measurement
 from taco_probe.dynamics.affinity import affinity, shared_look
 from taco_probe.dynamics.batches import Encoded
 from taco_probe.dynamics.losses import EntryLosses
@@ -50,6 +50,31 @@ def test_every_family_is_measured_in_all_kinds_and_reads_back(folder, flavour_fo
     assert len(measurement.read_lora(tmp_path, 3)) == 2 * len(again.facts["lora_scale"])
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_entries_of_an_image_in_one_sequence_have_the_gradients_they_have_alone(
+    folder, flavour_folder, name, monkeypatch
+):
+    """With checkpointing and without; 20 entries of 8 images, empirical and true, losses too."""
+    adapter = load_adapter(str(flavour_folder(name)))
+    model = with_lora(adapter)
+    taken = probed(folder, adapter, 20)
+    alone = taken.take(model, step=1)
+    monkeypatch.setattr(batches, "SHARED_TOKENS", 1)
+    monkeypatch.setattr(batches, "SHARED_COST", 9)
+    parts = taken._encoded.for_gradients()
+    assert sum(len(part.numbers) for part in parts if part.shared) >= 10
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        shared = taken.take(model, step=1)
+        for fisher in ("empirical", "true"):
+            one, other = (found.facts["losses"][fisher] for found in (alone, shared))
+            assert one == pytest.approx(other, abs=1e-5)
+            for form in ("gauge", "factor"):
+                one, other = alone.gram(fisher, form), shared.gram(fisher, form)
+                assert np.abs(one - other).max() < 1e-5 * one.max()
+
+
 def test_rows_are_the_probes_whatever_the_batches(folder, llava):
     model = with_lora(llava)
     whole, single = (
@@ -70,7 +95,7 @@ def test_looking_at_entries_that_share_their_image_changes_no_affinity(folder, l
     assert sum(len(groups) for groups in encoded.shared_parts(range(28))) == 8
     apart, shared = (
         affinity(model, encoded, losses, probe.tasks, probe.patients, look=look)
-        for look in (None, shared_look(model, encoded, losses, llava))
+        for look in (None, shared_look(model, encoded, losses))
     )
     assert apart.before == pytest.approx(shared.before, abs=1e-5)
     for task, changes in apart.changes.items():
@@ -83,13 +108,13 @@ def test_a_template_with_the_question_before_the_image_is_looked_at_apart(folder
     encoded = Encoded(
         choose(read_mixture(folder), 14, split="train").pairs, llava, folder, device=torch.device("cpu")
     )
-    shared = dict(shared_look(model, encoded, losses, llava)(range(14)))
+    shared = dict(shared_look(model, encoded, losses)(range(14)))
 
     def cannot(group, *, first=0):
         raise UserError("the chat template writes the question before the image")
 
     monkeypatch.setattr(llava, "share", cannot)
-    apart = dict(shared_look(model, encoded, losses, llava)(range(14)))
+    apart = dict(shared_look(model, encoded, losses)(range(14)))
     assert apart == pytest.approx(shared, abs=1e-5)
 
 
