@@ -143,6 +143,34 @@ def test_losses_are_the_models_own(llava, reduction):
         assert float(ours[number]) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_drawn_gradients_have_the_length_that_the_models_own_distribution_gives(llava):
+    """E |g|^2 = sum_t sum_v p_tv |grad log p_tv|^2, by a backward pass for each word v at each token t: under
+    teacher forcing tokens are drawn apart, and the mean gradient of each is 0. Between entries the mean
+    product is 0."""
+    model = with_lora(llava).eval()
+    features = [feature for feature in encode(llava, 2) if (feature["labels"] != -100).sum() < 5] * 2
+    (one,) = batches(llava, features[:1], 1)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    places = (one["labels"][0, 1:] != -100).nonzero()[:, 0]
+    fed = {key: value for key, value in one.items() if key != "labels"}
+    logs = model(**fed).logits[0, places].log_softmax(-1)
+    expected = 0.0
+    for token in logs:
+        for word in token:
+            grads = torch.autograd.grad(word, weights, retain_graph=True)
+            expected += float(word.exp()) * sum(float(grad.double().square().sum()) for grad in grads)
+    pair = batches(llava, features, 2)
+    found = torch.stack(
+        [
+            measure(model, pair, EntryLosses("token_sum", fisher="true", seed=seed)).pooled()
+            for seed in range(60)
+        ]
+    )
+    own, across = found.diagonal(dim1=1, dim2=2).flatten(), found[:, 0, 1]
+    assert abs(float(own.mean()) - expected) < 4 * float(own.std()) / len(own) ** 0.5 < expected / 3
+    assert abs(float(across.mean())) < 4 * float(across.std()) / len(across) ** 0.5
+
+
 def test_drawn_targets_have_the_models_probabilities_and_do_not_depend_on_the_batch(llava):
     model, features = with_lora(llava).eval(), encode(llava, 2)
     drawn = EntryLosses("token_sum", fisher="true", seed=3)

@@ -127,6 +127,15 @@ def test_entropy_grows_with_n_so_the_curve_is_shown():
     assert curve(rows @ rows.T, [16], draws=5) == points[:1]
 
 
+@pytest.mark.parametrize("rank", [3, 2000])
+def test_rounding_of_many_entries_is_not_taken_for_negative_eigenvalues(rank):
+    """2,000 gradients in float32, most eigenvalues 0 or all alike, products and file in float32 too."""
+    rows = torch.randn(2000, rank, generator=torch.Generator().manual_seed(0))
+    rows = rows * torch.logspace(0, -3, 2000)[:, None]  # lengths as late in training
+    values = eigenvalues(rows @ rows.T)
+    assert int((values > 1e-5 * values[0]).sum()) <= rank
+
+
 def test_what_is_no_gram_matrix_is_refused():
     with pytest.raises(UserError, match="negative eigenvalue"):
         spectrum(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
