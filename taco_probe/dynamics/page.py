@@ -16,7 +16,14 @@ from taco_probe.dynamics.quantities import HEADLINES, TITLES
 from taco_probe.dynamics.summary import Q, sentences, signed
 
 WIDTH, HEIGHT = 300, 130
-_CURVES = (*HEADLINES, "effective_rank", "participation_debiased", "gradient", "noise_scale")
+_CURVES = (
+    *HEADLINES,
+    "effective_rank",
+    "participation_debiased",
+    "effective_entries",
+    "gradient",
+    "noise_scale",
+)
 _LOG = ("gradient", "noise_scale")  # span decades
 
 Point = tuple[float, float]

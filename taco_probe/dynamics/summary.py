@@ -10,14 +10,17 @@ from typing import Any
 
 from taco_probe.dynamics.moments import PERCENT, STEP, named
 
-SHORT = {"entropy": "SE", "dominance": "ρ"}
+NAMES = {
+    "gradients": {"entropy": "SE", "dominance": "ρ"},
+    "directions": {"entropy_directions": "SE of directions", "dominance_directions": "ρ of directions"},
+}
 Q = 0.05  # share of false ones that is put up with where many are tested
 
 
 def sentences(report: Mapping[str, Any]) -> list[str]:
     """What the comparison shows, most important first."""
     found = [line for pair in _pairs(report) for line in _compared(report, *pair)]
-    found += [line for line in (_matched(report), _seeds(report), _moved(report)) if line]
+    found += [line for line in (_uneven(report), _matched(report), _seeds(report), _moved(report)) if line]
     for group in report["groups"]:
         found += [line for line in (_conflicts(report, group), _helps(report, group)) if line]
     return found
@@ -28,16 +31,28 @@ def _pairs(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _compared(report: Mapping[str, Any], first: str, second: str) -> list[str]:
+    if not _rows(report, first, second, "entropy"):
+        return [f"{first} and {second} have nothing measured in common but what was before training."]
+    return [
+        *_told_apart(report, first, second, "gradients"),
+        *_told_apart(report, first, second, "directions"),
+    ]
+
+
+def _rows(report: Mapping[str, Any], first: str, second: str, quantity: str) -> list[Mapping[str, Any]]:
+    return [
+        row
+        for row in report["differences"]
+        if (row["first"], row["second"], row["quantity"]) == (first, second, quantity)
+        and row["at"] not in report["moments"]["untrained"]
+    ]
+
+
+def _told_apart(report: Mapping[str, Any], first: str, second: str, what: str) -> list[str]:
+    """Whether gradients, or their directions alone, are more concentrated in one of two groups."""
     lines, concentrated = [], []
-    for quantity, short in SHORT.items():
-        rows = [
-            row
-            for row in report["differences"]
-            if (row["first"], row["second"], row["quantity"]) == (first, second, quantity)
-            and row["at"] not in report["moments"]["untrained"]
-        ]
-        if not rows:
-            return [f"{first} and {second} have nothing measured in common but what was before training."]
+    for quantity, short in NAMES[what].items():
+        rows = _rows(report, first, second, quantity)
         last = rows[-1]
         lines.append(
             f"{short} is lower under {first} than under {second} at {_count(rows, -1)} of {len(rows)} "
@@ -45,19 +60,37 @@ def _compared(report: Mapping[str, Any], first: str, second: str) -> list[str]:
             f"{_count(rows, 1)} ({_count(rows, 1, sure=True)}); at the last, {_when(report, last['at'])}, "
             f"the difference is {signed(last['value'])} [{signed(last['low'])}, {signed(last['high'])}]."
         )
-        concentrated.append(_sign(last) * (-1 if quantity == "entropy" else 1))
-    name = {(1, 1): first, (-1, -1): second}.get((concentrated[0], concentrated[1]))
-    if name:
+        concentrated.append(_sign(last))
+    entropy, dominance = NAMES[what].values()
+    if name := {(-1, 1): first, (1, -1): second}.get((concentrated[0], concentrated[1])):
         lines.append(
-            f"At that moment gradients are more concentrated under {name}: SE is lower and ρ higher, and "
-            f"both intervals exclude 0."
+            f"At that moment {what} are more concentrated under {name}: {entropy} is lower and {dominance} "
+            f"higher, and both intervals exclude 0."
         )
     else:
         lines.append(
-            f"At that moment SE and ρ do not both tell {first} and {second} apart in one direction: no "
-            f"difference in concentration is shown."
+            f"At that moment {entropy} and {dominance} do not both tell {first} and {second} apart in one "
+            f"direction: no difference in concentration is shown."
         )
     return lines
+
+
+def _uneven(report: Mapping[str, Any]) -> str:
+    """Over how many entries the squared gradient is spread, which SE and ρ depend on."""
+    n = report["probe"]["entries"]
+    spread = {
+        group["name"]: [
+            run["kinds"][f"{report['headline']['fisher']} {report['headline']['form']}"]["effective_entries"]
+            for run in report["runs"]
+            if run["name"] in group["runs"]
+        ]
+        for group in report["groups"]
+    }
+    said = "; ".join(f"{name} {', '.join(f'{one:.1f}' for one in found)}" for name, found in spread.items())
+    return (
+        f"At the last measurement the squared gradient is spread as over so many of {n} entries: {said}. SE "
+        f"and ρ weigh entries by it, those of directions do not."
+    )
 
 
 def _when(report: Mapping[str, Any], at: float) -> str:

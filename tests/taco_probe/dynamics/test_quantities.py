@@ -14,7 +14,8 @@ from taco_probe.dynamics.spectrum import Spectrum
 def test_the_headlines_of_a_known_spectrum():
     shares = [0.5, 0.25, 0.25]
     found = headlines(torch.diag(torch.tensor(shares)) * 7)
-    assert found == pytest.approx((-sum(p * math.log(p) for p in shares), 0.5))
+    # Three directions at right angles, each of length 1, are one as strong as the other.
+    assert found == pytest.approx((-sum(p * math.log(p) for p in shares), 0.5, math.log(3), 1 / 3))
     assert "entropy" in Spectrum._fields
 
 
@@ -29,6 +30,11 @@ def test_all_numbers_have_a_title_and_the_values_of_their_formulas():
     assert found["gradient"] == pytest.approx(8 / 3)
     # mean of K_ij over i != j is (2 + 2 + 0) / 3, the variance of an entry 8/3 less that
     assert found["noise_scale"] == pytest.approx((8 / 3 - 4 / 3) / (4 / 3))
+    assert found["effective_entries"] == pytest.approx(8**2 / (4**2 + 2**2 + 2**2))
+    d = g / g.norm(dim=1, keepdim=True)
+    values = torch.linalg.eigvalsh(d.T @ d) / 3
+    assert found["dominance_directions"] == pytest.approx(float(values.max()))
+    assert found["entropy_directions"] == pytest.approx(float(-(values * values.log()).sum()))
     c = g - g.mean(0)
     values = torch.linalg.eigvalsh(c.T @ c)
     p = values / values.sum()
@@ -38,7 +44,8 @@ def test_all_numbers_have_a_title_and_the_values_of_their_formulas():
 def test_what_is_not_defined_is_none_and_never_nan():
     dead = torch.diag(torch.tensor([1.0, 0.0, 2.0]))
     found = numbers(dead)
-    assert found["entropy_directions"] is None  # an entry without a gradient
+    assert found["entropy_directions"] == pytest.approx(math.log(2))  # one entry has no gradient
+    assert found["effective_entries"] == pytest.approx(9 / 5)
     assert found["participation_debiased"] is None  # orthogonal entries
     assert found["noise_scale"] is None  # no signal
     rank_one = numbers(torch.ones(4, 4))

@@ -6,11 +6,13 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from data_recipes.errors import UserError
-from taco_probe.dynamics import report, runs
+from taco_probe.dynamics import measurement, report, runs
 from taco_probe.dynamics.analysis import analyse
+from taco_probe.dynamics.measurement import Measurement
 from taco_probe.dynamics.summary import sentences
 from tests.eval.run_folders import HOSTILE, HOSTILE_NAME
 from tests.taco_probe.dynamics import fakes
@@ -43,6 +45,8 @@ def test_a_planted_difference_is_said_with_its_numbers(tmp_path):
     assert number in lines[0]
     assert lines[1].startswith("ρ is lower under imax than under dmax at 0 of 2 steps")
     assert "At that moment gradients are more concentrated under imax" in lines[2]
+    assert lines[3].startswith("SE of directions is lower under imax than under dmax at 2 of 2 steps (2 with")
+    assert "At that moment directions are more concentrated under imax" in lines[5]
     assert any("other seeds (3 and 3 runs)" in line for line in lines)
     turned = sentences(compared(tmp_path / "turned", imax=0.8, dmax=1.8))
     assert "At that moment gradients are more concentrated under dmax" in turned[2]
@@ -55,6 +59,28 @@ def test_equal_groups_are_not_told_apart(tmp_path):
     assert {d["value"] for d in identical["differences"]} == {0}
     lines = sentences(identical)
     assert "at 0 of 2 steps (0 with an interval that excludes 0), higher at 0 (0)" in lines[0]
+
+
+def test_entries_that_hold_most_of_the_gradient_are_told_from_directions_that_are_concentrated(tmp_path):
+    """One entry's gradient is 30 times as long in one group: SE is lower there, that of directions is not."""
+    folders = []
+    for recipe in ("imax", "dmax"):
+        for seed in (1, 2, 3):
+            folders.append(fakes.run(tmp_path / f"{recipe}-{seed}", recipe=recipe, seed=seed, steps=()))
+            made = fakes.measured(10, seed=seed)
+            scale = np.ones(len(made.tasks), np.float32)
+            scale[0] = 30 if recipe == "imax" else 1
+            grams = {part: gram * np.outer(scale, scale) for part, gram in made.grams.items()}
+            measurement.write(Measurement(made.facts, grams, made.lora), folders[-1] / measurement.FOLDER)
+    found = analyse(runs.read(folders))
+    lines, last = sentences(found), {row["quantity"]: row["value"] for row in found["differences"]}
+    assert last["entropy"] < -0.5
+    assert abs(last["entropy_directions"]) < 1e-6
+    (line,) = [line for line in lines if "spread as over" in line]
+    said = re.search(r"imax ([\d., ]+); dmax ([\d., ]+)\. SE", line)
+    imax, dmax = ([float(one) for one in group.split(", ")] for group in said.groups())
+    assert max(imax) < 2
+    assert min(dmax) > 10
 
 
 def test_step_0_is_never_counted_since_the_model_is_still_the_base(tmp_path):
