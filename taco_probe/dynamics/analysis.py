@@ -61,6 +61,12 @@ def analyse(runs: Sequence[Series], *, say: Callable[[str], None] = lambda text:
     }
     say("task by task, part by part")
     last = {run.name: moments.steps[run.name][-1] for run in counted}
+    untrained = [
+        number
+        for number in range(len(moments.at))
+        if any(moments.of(run, number).facts["b_is_zero"] for run in counted)
+    ]
+    shown = _shown(counted, moments, kind, untrained)
     return {
         "probe": facts["probe"] | {"entries": len(facts["entries"]), "patients": len(set(facts["patients"]))},
         "reduction": facts["reduction"],
@@ -71,16 +77,13 @@ def analyse(runs: Sequence[Series], *, say: Callable[[str], None] = lambda text:
             "at": list(moments.at),
             "steps": {name: list(steps) for name, steps in moments.steps.items()},
             "totals": dict(moments.totals),
-            "untrained": [
-                at
-                for number, at in enumerate(moments.at)
-                if any(moments.of(run, number).facts["b_is_zero"] for run in counted)
-            ],
+            "untrained": [moments.at[number] for number in untrained],
+            "shown": [moments.at[number] for number in shown],
         },
-        "titles": TITLES,
+        "titles": TITLES | tasks.TITLES,
         "groups": [_group(group) for group in found],
         "left_out": [run.name for run in runs if run not in counted],
-        "runs": [_run(run, moments, kind, at_end) for run in counted],
+        "runs": [_run(run, moments, shown, kind, at_end) for run in counted],
         "levels": [
             {
                 "group": group.name,
@@ -105,7 +108,7 @@ def analyse(runs: Sequence[Series], *, say: Callable[[str], None] = lambda text:
             for number, at in enumerate(moments.at)
         ],
         "parts": _parts(found, moments, kind),
-        "affinity": {group.name: _tried(group, moments) for group in found},
+        "affinity": {group.name: _tried(group, moments, shown) for group in found},
         "updates": directions.between(counted, last)
         | {"along": {run.name: directions.along(run) for run in counted}},
     }
@@ -137,8 +140,27 @@ def _group(group: Group) -> dict[str, Any]:
     }
 
 
+def _shown(
+    runs: Sequence[Series], moments: Moments, kind: tuple[str, str], untrained: Sequence[int]
+) -> list[int]:
+    """The moments at which tasks are compared: where most of them stand out of the noise (late in training
+    often none does), and the last."""
+    last = len(moments.at) - 1
+
+    def standing(number: int) -> int:
+        found = (moments.of(run, number) for run in runs)
+        return sum(tasks.standing(_gram(one, kind), one.tasks) for one in found)
+
+    trained = [number for number in range(len(moments.at)) if number not in untrained] or [last]
+    return sorted({max(trained, key=lambda number: (standing(number), number)), last})
+
+
 def _run(
-    run: Series, moments: Moments, kind: tuple[str, str], kinds: Sequence[tuple[str, str]]
+    run: Series,
+    moments: Moments,
+    shown: Sequence[int],
+    kind: tuple[str, str],
+    kinds: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
     end = moments.last(run)
     last, names = _gram(end, kind), end.tasks
@@ -155,8 +177,15 @@ def _run(
         "tasks": by_task(last, names),
         "spectrum": eigenvalues(last).tolist(),
         "curve": [point._asdict() for point in curve(last, [n for n in _SIZES if n <= len(last)])],
-        "cosines": tasks.matrices(last, names),
-        "conflicts": tasks.conflicts(last, names),
+        "between": [
+            {
+                "at": moments.at[number],
+                "cosines": tasks.matrices(kernel, names),
+                "conflicts": tasks.conflicts(kernel, names),
+            }
+            for number in shown
+            for kernel in [_gram(moments.of(run, number), kind)]
+        ],
         "lengths": directions.by_module(run, end.step),
     }
 
@@ -168,7 +197,7 @@ def _step(found: Measurement, kind: tuple[str, str]) -> dict[str, Any]:
         by_name.setdefault(task, []).append(loss)
     return {
         "step": found.step,
-        "numbers": numbers(_gram(found, kind)),
+        "numbers": numbers(_gram(found, kind)) | tasks.overall(_gram(found, kind), found.tasks),
         "losses": {task: sum(values) / len(values) for task, values in by_name.items()},
         "b_is_zero": found.facts["b_is_zero"],
         "seconds": found.facts["seconds"],
@@ -234,10 +263,12 @@ def _rank(place: tuple[str, str]) -> tuple[int, str]:
     return (thirds.index(place[0]) if place[0] in thirds else len(thirds)), place[1]
 
 
-def _tried(group: Group, moments: Moments) -> dict[str, Any] | None:
-    """At the last moment at which steps were tried in all runs of the group."""
-    for number, at in reversed(list(enumerate(moments.at))):
-        tried = tasks.affinities([moments.of(run, number) for run in group.runs])
-        if tried:
-            return tried | {"at": at}
-    return None
+def _tried(group: Group, moments: Moments, shown: Sequence[int]) -> list[dict[str, Any]]:
+    """At the moments that are shown, or else the last, at which steps were tried in all runs of the group."""
+    tried = {
+        number: made
+        for number in range(len(moments.at))
+        if (made := tasks.affinities([moments.of(run, number) for run in group.runs]))
+    }
+    wanted = [number for number in shown if number in tried] or list(tried)[-1:]
+    return [tried[number] | {"at": moments.at[number]} for number in wanted]

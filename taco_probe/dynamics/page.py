@@ -6,11 +6,12 @@ Plots are drawn in a box of WIDTH x HEIGHT, the origin at its top left corner.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eval.plots import Axis
+from taco_probe.dynamics import tasks
 from taco_probe.dynamics.moments import STEP, named
 from taco_probe.dynamics.quantities import HEADLINES, TITLES
 from taco_probe.dynamics.summary import Q, sentences, signed
@@ -18,6 +19,7 @@ from taco_probe.dynamics.summary import Q, sentences, signed
 WIDTH, HEIGHT = 300, 130
 _CURVES = (
     *HEADLINES,
+    *tasks.TITLES,
     "effective_rank",
     "participation_debiased",
     "effective_entries",
@@ -92,9 +94,11 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "spectra": [_spectra(runs, number), _n_curves(runs, number)],
         "losses": _losses(report, runs, number),
         "parts_sheets": _parts(report),
-        "cosines": [_cosines(run) for run in runs],
-        "conflicts": [_conflicts(run) for run in runs if run["conflicts"]],
-        "affinity": [_affinity(report, name, tried) for name, tried in report["affinity"].items() if tried],
+        "cosines": _each_moment(report, lambda run, between: _cosines(run["name"], between["cosines"])),
+        "conflicts": _each_moment(report, _conflicts),
+        "affinity": [
+            _affinity(report, name, one) for name, tried in report["affinity"].items() for one in tried
+        ],
         "updates": _updates(report),
         "kinds": _kinds(runs),
         "by_task": _by_task(runs),
@@ -133,7 +137,7 @@ def _over_steps(
             lines.append(
                 Line(place, scale.polyline([(r["at"], r["value"]) for r in rows]), group["name"], True)
             )
-    return Plot(TITLES[name], _axis(report), scale.x_ticks, scale.y_ticks, lines, bands)
+    return Plot(report["titles"][name], _axis(report), scale.x_ticks, scale.y_ticks, lines, bands)
 
 
 def _axis(report: Mapping[str, Any]) -> str:
@@ -281,8 +285,18 @@ def _grid(
     return [(row, [cells.get((row, column), Cell("")) for column in columns]) for row in rows]
 
 
-def _cosines(run: Mapping[str, Any]) -> Sheet:
-    found = run["cosines"]
+def _each_moment(
+    report: Mapping[str, Any], sheet: Callable[[Mapping[str, Any], Mapping[str, Any]], Sheet | None]
+) -> list[tuple[str, list[Sheet]]]:
+    """Sheets of all runs, by the moment that they are of."""
+    found = []
+    for at in report["moments"]["shown"]:
+        made = [sheet(run, one) for run in report["runs"] for one in run["between"] if one["at"] == at]
+        found.append((named(report["moments"]["unit"], at), [one for one in made if one]))
+    return [(when, sheets) for when, sheets in found if sheets]
+
+
+def _cosines(name: str, found: Mapping[str, Any]) -> Sheet:
     rows = []
     for place, task in enumerate(found["tasks"]):
         cells = []
@@ -294,16 +308,18 @@ def _cosines(run: Mapping[str, Any]) -> Sheet:
             (task, [*cells, Cell(_short(found["snr"][place])), Cell(_short(found["noise_scale"][place]))])
         )
     note = f"· where a task's signal-to-noise ratio is below {found['gate']:g}: not known"
-    return Sheet(run["name"], [*found["tasks"], "SNR", "noise scale"], rows, note)
+    return Sheet(name, [*found["tasks"], "SNR", "noise scale"], rows, note)
 
 
-def _conflicts(run: Mapping[str, Any]) -> Sheet:
-    tasks = list(run["tasks"])
-    pair = {(one["first"], one["second"]): one for one in run["conflicts"]}
+def _conflicts(run: Mapping[str, Any], between: Mapping[str, Any]) -> Sheet | None:
+    names, found = between["cosines"]["tasks"], between["conflicts"]
+    if not found:
+        return None
+    pair = {(one["first"], one["second"]): one for one in found}
     rows = []
-    for task in tasks:
+    for task in names:
         cells = []
-        for other in tasks:
+        for other in names:
             one = pair.get((task, other)) or pair.get((other, task))
             if one is None:
                 cells.append(Cell(""))
@@ -313,9 +329,9 @@ def _conflicts(run: Mapping[str, Any]) -> Sheet:
             title = f"permuted labels {null}, q {one['q']:.3f}"
             cells.append(Cell(f"{one['rate']:.2f}{mark}", _shade(one["rate"] - one["null_mean"]), title))
         rows.append((task, cells))
-    batch = run["conflicts"][0]["batch"]
+    batch = found[0]["batch"]
     return Sheet(
-        run["name"], tasks, rows, f"batches of {batch}; shade: above or below permuted labels; * q < {Q}"
+        run["name"], names, rows, f"batches of {batch}; shade: above or below permuted labels; * q < {Q}"
     )
 
 

@@ -22,7 +22,8 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     found = [line for pair in _pairs(report) for line in _compared(report, *pair)]
     found += [line for line in (_uneven(report), _matched(report), _seeds(report), _moved(report)) if line]
     for group in report["groups"]:
-        found += [line for line in (_conflicts(report, group), _helps(report, group)) if line]
+        found += [line for at in report["moments"]["shown"] if (line := _conflicts(report, group, at))]
+        found += [_helps(report, group, tried) for tried in report["affinity"][group["name"]]]
     return found
 
 
@@ -176,18 +177,24 @@ def _plain(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
-def _conflicts(report: Mapping[str, Any], group: Mapping[str, Any]) -> str:
-    runs = [run for run in report["runs"] if run["name"] in group["runs"]]
+def _conflicts(report: Mapping[str, Any], group: Mapping[str, Any], at: float) -> str:
+    runs = [
+        between
+        for run in report["runs"]
+        for between in run["between"]
+        if run["name"] in group["runs"] and between["at"] == at
+    ]
     found = [sum(pair["q"] < Q for pair in run["conflicts"]) for run in runs]
     total = len(runs[0]["conflicts"])
     if not total:
         return ""
     known = [sum(value is not None for value in _diagonal(run["cosines"]["debiased"])) for run in runs]
     tasks = len(runs[0]["cosines"]["tasks"])
+    standing, disagreeing = (", ".join(map(str, counts)) for counts in (known, found))
     return (
-        f"{group['name']}: batches of {', '.join(map(str, found))} of {total} task pairs disagree more often "
-        f"than under permuted labels (q < {Q}, one number a run); the mean gradients of "
-        f"{', '.join(map(str, known))} of {tasks} tasks stand out of the noise."
+        f"{group['name']}, {_when(report, at)}: the mean gradients of {standing} of {tasks} tasks stand out "
+        f"of the noise (one number a run); batches of {disagreeing} of {total} task pairs disagree more "
+        f"often than under permuted labels (q < {Q})."
     )
 
 
@@ -195,17 +202,14 @@ def _diagonal(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
     return [row[place] for place, row in enumerate(rows)]
 
 
-def _helps(report: Mapping[str, Any], group: Mapping[str, Any]) -> str:
-    found = report["affinity"][group["name"]]
-    if not found:
-        return ""
+def _helps(report: Mapping[str, Any], group: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     tasks = found["tasks"]
     pairs = [(a, b) for a in range(len(tasks)) for b in range(len(tasks)) if a != b]
     sure = [found["value"][a][b] for a, b in pairs if found["q"][a][b] < Q]
     helped, hurt = sum(value < 0 for value in sure), sum(value > 0 for value in sure)
     return (
-        f"{group['name']}: of {len(pairs)} ordered pairs of tasks, a step along one lowers the loss of the "
-        f"other in {helped} and raises it in {hurt} at {_when(report, found['at'])} (q < {Q}); the rest is "
+        f"{group['name']}, {_when(report, found['at'])}: of {len(pairs)} ordered pairs of tasks, a step "
+        f"along one lowers the loss of the other in {helped} and raises it in {hurt} (q < {Q}); the rest is "
         f"undecided."
     )
 

@@ -16,6 +16,26 @@ from taco_probe.dynamics.differences import Estimate, Replicate, benjamini_hochb
 from taco_probe.dynamics.measurement import Measurement
 
 BATCH = 8  # entries of a batch whose mean gradients may conflict
+TITLES = {
+    "tasks_standing": "tasks that stand out of the noise",
+    "task_cosine": "mean cosine between such tasks",
+}
+
+
+def standing(kernel: torch.Tensor, tasks: Sequence[str]) -> int:
+    """Of how many tasks the mean gradient stands out of the noise (see `conflict.cosines`)."""
+    return sum(one.snr >= MIN_SNR for one in cosines(kernel, tasks).signals)
+
+
+def overall(kernel: torch.Tensor, tasks: Sequence[str]) -> dict[str, float | None]:
+    """How many tasks stand out of the noise, and the mean debiased cosine over pairs of such tasks."""
+    found = cosines(kernel, tasks)
+    off = torch.ones_like(found.debiased, dtype=torch.bool).triu(1)
+    known = found.debiased[off & found.debiased.isfinite()]
+    return {
+        "tasks_standing": sum(one.snr >= MIN_SNR for one in found.signals),
+        "task_cosine": float(known.mean()) if len(known) else None,
+    }
 
 
 def matrices(kernel: torch.Tensor, tasks: Sequence[str]) -> dict[str, Any]:

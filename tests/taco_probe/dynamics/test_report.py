@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_recipes.errors import UserError
+from data_recipes.tasks import TASKS
 from taco_probe.dynamics import measurement, report, runs
 from taco_probe.dynamics.analysis import analyse
 from taco_probe.dynamics.measurement import Measurement
@@ -81,6 +82,31 @@ def test_entries_that_hold_most_of_the_gradient_are_told_from_directions_that_ar
     imax, dmax = ([float(one) for one in group.split(", ")] for group in said.groups())
     assert max(imax) < 2
     assert min(dmax) > 10
+
+
+def test_tasks_are_compared_where_they_stand_out_of_the_noise_and_at_the_end(tmp_path):
+    """At step 10 each task has a direction of its own; at step 20 there is nothing but noise."""
+    folder = fakes.run(tmp_path / "imax", steps=(0,))
+    rng = np.random.default_rng(0)
+    for step, length in ((10, 20.0), (20, 0.0)):
+        made = fakes.measured(step)
+        own = np.eye(7)[[list(TASKS).index(task) for task in made.tasks]] * length
+        own[:, 1] += own[:, 0]  # the first task goes half along with the second
+        g = np.hstack([own, rng.normal(size=(len(own), 40))])
+        grams = {part: (g @ g.T).astype(np.float32) for part in made.grams}
+        measurement.write(Measurement(made.facts, grams, made.lora), folder / measurement.FOLDER)
+    found = analyse(runs.read([folder]))
+    assert found["moments"]["shown"] == [10, 20]
+    first, last = found["runs"][0]["between"]
+    assert first["cosines"]["debiased"][0][1] == pytest.approx(2**-0.5, abs=0.02)
+    assert last["cosines"]["debiased"][0][1] is None
+    steps = found["runs"][0]["steps"]
+    assert [one["numbers"]["tasks_standing"] for one in steps][1] == 7
+    assert steps[1]["numbers"]["task_cosine"] == pytest.approx(2**-0.5 / 21, abs=0.02)
+    said = [line for line in sentences(found) if "stand out of the noise" in line]
+    for line, step, count in zip(said, (10, 20), (7, 0), strict=True):
+        assert line.startswith(f"imax, step {step}: the mean gradients of {count} of 7 tasks stand out")
+    assert [one["at"] for one in found["affinity"]["imax"]] == [10, 20]
 
 
 def test_step_0_is_never_counted_since_the_model_is_still_the_base(tmp_path):
