@@ -129,6 +129,22 @@ class DynamicsArguments:
         default=False,
         metadata={"help": "Also try a step along each task's gradient and see what it does to the others."},
     )  # fmt: skip
+    dynamics_folder: str | None = field(
+        default=None,
+        metadata={"help": "Folder for the gradients that wait to be compared, 4 bytes a trained weight and "
+                          "entry. Default: the system's temporary folder."},
+    )  # fmt: skip
+    dynamics_disk: float = field(
+        default=0.0,
+        metadata={"help": "GB that they may take; what does not fit is measured in several sweeps, each a "
+                          "pass of its own. 0: no limit."},
+    )  # fmt: skip
+    dynamics_sketch: int = field(
+        default=0,
+        metadata={"help": "For thousands of entries: random sketches of this width instead of exact "
+                          "products, without any file. Approximate, and labelled so with its error. "
+                          "0: exact."},
+    )  # fmt: skip
 
 
 # --attention, and what transformers calls it

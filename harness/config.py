@@ -49,6 +49,8 @@ _BOUNDS: dict[str, tuple[float, bool, float]] = {
     "label_smoothing_factor": (0, True, 1),
     "dynamics_entries": (2, True, float("inf")),
     "dynamics_seed": (0, True, 2**32 - 1),
+    "dynamics_disk": (0, True, float("inf")),
+    "dynamics_sketch": (0, True, float("inf")),
     "seed": (0, True, 2**32 - 1),
 }
 
@@ -242,7 +244,7 @@ def _yaml_arguments(path: Path) -> list[str]:
 FACTS = ("mixture", "mixture_hash", "model_hash", "world_size")
 _TEXT = (
     "recipe", "model", "output_dir", "lora_targets", "dynamics_steps", "dynamics_mixture", "dynamics_split",
-    "dynamics_leave_out",
+    "dynamics_leave_out", "dynamics_folder",
     *CHOICES,
 )  # fmt: skip
 

@@ -64,7 +64,14 @@ def prepare(
         seed=arguments.dynamics_seed,
     )
     fishers = FISHERS if arguments.dynamics_fisher == "both" else (arguments.dynamics_fisher,)
-    plan = Plan(fishers=fishers, affinity=arguments.dynamics_affinity, leave_out=arguments.dynamics_leave_out)
+    plan = Plan(
+        fishers=fishers,
+        affinity=arguments.dynamics_affinity,
+        leave_out=arguments.dynamics_leave_out,
+        scratch=Path(arguments.dynamics_folder) if arguments.dynamics_folder else None,
+        disk=int(arguments.dynamics_disk * 1e9) or None,
+        sketch=arguments.dynamics_sketch or None,
+    )
     return Probed(probe, adapter, folder, plan, device=device)
 
 

@@ -57,6 +57,16 @@ def measure(
         str | None,
         typer.Option("--dynamics_leave_out", help="Modules that train but are not measured (regex)."),
     ] = None,
+    folder: Annotated[
+        str | None, typer.Option("--dynamics_folder", help="For gradients that wait to be compared.")
+    ] = None,
+    disk: Annotated[
+        float | None, typer.Option("--dynamics_disk", min=0, help="GB that they may take; 0: no limit.")
+    ] = None,
+    sketch: Annotated[
+        int | None,
+        typer.Option("--dynamics_sketch", min=0, help="Width of sketches in their place (approximate)."),
+    ] = None,
     checkpoints: Annotated[
         bool, typer.Option(help="Measure the checkpoints that the run kept, too.")
     ] = False,
@@ -83,6 +93,9 @@ def measure(
         "fisher": fisher,
         "leave_out": leave_out,
         "affinity": affinity,
+        "folder": folder,
+        "disk": disk,
+        "sketch": sketch,
     }
     said = {f"dynamics_{name}": value for name, value in asked.items() if value is not None}
     written = measure_run(RunFolder(run), said, checkpoints=checkpoints, overwrite=overwrite)

@@ -172,6 +172,8 @@ def _run(
         "seed": run.seed,
         "mixture_hash": end.facts.get("mixture_hash"),
         "model_hash": end.facts.get("model_hash"),
+        "exact": all(one.facts["exact"] for one in run.measured.values()),
+        "cosine_error": end.facts.get("cosine_error", {}).get(kind[0], {}).get(kind[1], 0.0),
         "steps": [_step(one, kind) | {"at": moments.place(run, one.step)} for one in everywhere],
         "kinds": {" ".join(one): numbers(_gram(end, one)) for one in kinds},
         "tasks": by_task(last, names),

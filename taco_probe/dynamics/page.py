@@ -26,6 +26,13 @@ _CURVES = (
     "gradient",
     "noise_scale",
 )
+# Of `directions.along`.
+WAYS = {
+    "length": "length of ΔW",
+    "own_energy": "share of ΔW in its leading directions",
+    "with_before": "cosine with the change before",
+    "with_end": "cosine of each change with the whole way",
+}
 _LOG = ("gradient", "noise_scale")  # span decades
 
 Point = tuple[float, float]
@@ -74,6 +81,7 @@ def view(report: Mapping[str, Any]) -> dict[str, Any]:
         "plots": [_over_steps(report, name, runs, number) for name in _CURVES],
         "spectra": [_spectra(runs, number), _n_curves(runs, number)],
         "losses": _losses(report, runs, number),
+        "ways": [_way(report, name, number) for name in WAYS],
         "parts_sheets": sheets.parts(report),
         "cosines": sheets.each_moment(report, sheets.cosines),
         "conflicts": sheets.each_moment(report, sheets.conflicts),
@@ -163,6 +171,27 @@ def _losses(
             lines = [Line(number[run], scale.polyline(line), run) for run, line in points.items()]
             found.append(Plot(task, _axis(report), scale.x_ticks, scale.y_ticks, lines))
     return found
+
+
+def _way(report: Mapping[str, Any], name: str, number: Mapping[str, int]) -> Plot:
+    """One of WAYS at every step after the first."""
+    points = {
+        run["name"]: [
+            (place[one["step"]], one[name])
+            for one in report["updates"]["along"][run["name"]]
+            if one[name] is not None
+        ]
+        for run in report["runs"]
+        for place in [{one["step"]: one["at"] for one in run["steps"]}]
+    }
+    every = [point for line in points.values() for point in line]
+    scale = _Scale([x for x, _ in every] or [0.0, 1.0], [0.0, *(y for _, y in every)])
+    lines = [
+        Line(number[run], scale.polyline(line), run, marks=scale.places(line))
+        for run, line in points.items()
+        if line
+    ]
+    return Plot(WAYS[name], _axis(report), scale.x_ticks, scale.y_ticks, lines)
 
 
 class _Scale:

@@ -92,7 +92,9 @@ def cosines(run: Mapping[str, Any], between: Mapping[str, Any]) -> Sheet:
         cells = []
         for other, value in enumerate(found["debiased"][place]):
             plain = found["plain"][place][other]
+            alike = found["magnitude"][place][other]
             title = f"plain {plain:.2f}" if plain is not None else ""
+            title += f", magnitude similarity {alike:.2f}" if alike is not None else ""
             cells.append(Cell("·", 0, title) if value is None else Cell(signed(value), _shade(value), title))
         rows.append(
             (task, [*cells, Cell(_short(found["snr"][place])), Cell(_short(found["noise_scale"][place]))])
@@ -169,9 +171,10 @@ def _overlap(one: Mapping[str, Any], top: int) -> str:
         f"{side} overlap {one[f'{side}_overlap']:.3f} (random {one[f'{side}_overlap_random']:.3f})"
         for side in ("column", "row")
     ]
+    degrees = ", ".join(f"{angle:.0f}°" for angle in one["column_angles"])
     energy = f"energy {one['energy']:.3f} (random {one['energy_random']:.4f})"
     said = f"independent directions: 0 ± {one['cosine_random']:.4f}; leading {top} directions: "
-    return said + ", ".join([*beside, energy])
+    return said + ", ".join([*beside, energy, f"column angles {degrees}"])
 
 
 def kinds(runs: Sequence[Mapping[str, Any]]) -> Sheet:

@@ -20,7 +20,11 @@ Q = 0.05  # share of false ones that is put up with where many are tested
 def sentences(report: Mapping[str, Any]) -> list[str]:
     """What the comparison shows, most important first."""
     found = [line for pair in _pairs(report) for line in _compared(report, *pair)]
-    found += [line for line in (_uneven(report), _matched(report), _seeds(report), _moved(report)) if line]
+    found += [
+        line
+        for line in (_uneven(report), _approximate(report), _matched(report), _seeds(report), _moved(report))
+        if line
+    ]
     for group in report["groups"]:
         found += [line for at in report["moments"]["shown"] if (line := _conflicts(report, group, at))]
         found += [_helps(report, group, tried) for tried in report["affinity"][group["name"]]]
@@ -113,6 +117,19 @@ def _way(value: float) -> int:
 def _sign(row: Mapping[str, Any]) -> int:
     """-1 or 1 where the interval excludes 0, else 0."""
     return int(row["low"] > 0) - int(row["high"] < 0)
+
+
+def _approximate(report: Mapping[str, Any]) -> str:
+    """Which runs were not measured exactly, and how far off a cosine of two gradients is."""
+    found = [run for run in report["runs"] if not run["exact"]]
+    if not found:
+        return ""
+    names, error = ", ".join(run["name"] for run in found), max(run["cosine_error"] for run in found)
+    return (
+        f"Approximate, by random sketches: {names}. The standard error of the cosine of two gradients is "
+        f"{error:.2g} at most; sketching spreads small eigenvalues, so SE near the logarithm of the rank is "
+        f"not to be trusted."
+    )
 
 
 def _matched(report: Mapping[str, Any]) -> str:

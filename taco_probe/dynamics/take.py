@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import torch
 from peft import get_peft_model_state_dict
 
 from model_adapters.adapter import Adapter
+from taco_probe.dynamics import spectrum
 from taco_probe.dynamics.affinity import affinity, need_two_patients, shared_look
 from taco_probe.dynamics.batches import Encoded
 from taco_probe.dynamics.forms import Adam, Factor, Form, Gauge, adam_moments
-from taco_probe.dynamics.gram import Grams, measure
+from taco_probe.dynamics.gram import Grams, Kernels, measure, sweeps_for
 from taco_probe.dynamics.lora import find, third
 from taco_probe.dynamics.losses import EntryLosses, image_rows
 from taco_probe.dynamics.measurement import Measurement, Part
@@ -34,6 +35,8 @@ class Plan:
         batch_tokens: of a batch, padding included; None for what suits the device.
         leave_out: regex of modules that train but are not measured, see `lora.find`.
         scratch: folder for the temporary file of gradients.
+        disk: bytes that it may have; more sweeps where it would have more.
+        sketch: width of random sketches in its place; approximate.
     """
 
     fishers: Sequence[str] = ("empirical", "true")
@@ -42,6 +45,8 @@ class Plan:
     batch_tokens: int | None = None
     leave_out: str | None = None
     scratch: Path | None = None
+    disk: int | None = None
+    sketch: int | None = None
 
 
 class Probed:
@@ -99,6 +104,10 @@ class Probed:
             },
             "reduction": self.plan.reduction,
             "exact": one.exact,
+            "cosine_error": {  # standard error of a cosine; 0 where exact
+                fisher: {form.name: found.error(form.name) for form in forms}
+                for fisher, found in grams.items()
+            },
             "left_out": list(one.left_out),
             "b_is_zero": len(one.b_is_zero),
             "lora_scale": {
@@ -133,6 +142,9 @@ class Probed:
             | {"number": torch.tensor(part.numbers)}  # drawn targets do not depend on the batches
             for part in parts
         ]
+        sweeps = 1
+        if self.plan.disk is not None and self.plan.sketch is None:
+            sweeps = sweeps_for(model, len(self._encoded), self.plan.disk, leave_out=self.plan.leave_out)
         found = measure(
             model,
             batches,
@@ -141,10 +153,20 @@ class Probed:
             leave_out=self.plan.leave_out,
             image_rows=rows,
             folder=self.plan.scratch,
+            sweeps=sweeps,
+            sketch=self.plan.sketch,
         )
         order = torch.tensor([number for part in parts for number in part.numbers]).argsort()
-        kernels = {key: kernel[order][:, order] for key, kernel in found.kernels.items()}
-        return Grams(kernels, found.losses[order], found.left_out, found.b_is_zero, found.sketches)
+
+        def sorted_(kernels: Kernels) -> Kernels:
+            return {key: spectrum.part(kernel, order) for key, kernel in kernels.items()}
+
+        return replace(
+            found,
+            kernels=sorted_(found.kernels),
+            losses=found.losses[order],
+            sketches=tuple(sorted_(one) for one in found.sketches),
+        )
 
     def _affinity(self, model: Any, moments: Mapping[torch.Tensor, torch.Tensor]) -> dict[str, Any]:
         losses = EntryLosses(self.plan.reduction)

@@ -109,6 +109,15 @@ def test_tasks_are_compared_where_they_stand_out_of_the_noise_and_at_the_end(tmp
     assert [one["at"] for one in found["affinity"]["imax"]] == [10, 20]
 
 
+def test_what_was_sketched_is_said_to_be_approximate_with_its_error(tmp_path):
+    assert not [line for line in sentences(compared(tmp_path)) if "pproximate" in line]
+    rough = {"exact": False, "cosine_error": {"empirical": {"gauge": 0.0123}}}
+    lines = sentences(compared(tmp_path / "rough", seeds=(1,), **rough))
+    (line,) = [line for line in lines if "pproximate" in line]
+    assert line.startswith("Approximate, by random sketches: imax-1, dmax-1.")
+    assert "0.012 at most" in line
+
+
 def test_step_0_is_never_counted_since_the_model_is_still_the_base(tmp_path):
     found = compared(tmp_path, imax=1.8, dmax=0.8)
     assert found["moments"]["at"] == [0, 10, 20]

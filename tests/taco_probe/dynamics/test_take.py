@@ -118,6 +118,24 @@ def test_a_template_with_the_question_before_the_image_is_looked_at_apart(folder
     assert apart == pytest.approx(shared, abs=1e-5)
 
 
+def test_less_disk_gives_the_same_and_a_sketch_what_it_says(folder, llava, tmp_path):
+    model = with_lora(llava)
+    exact, little, sketched = (
+        probed(folder, llava, 28, fishers=("empirical",), scratch=tmp_path, **plan).take(model, step=1)
+        for plan in ({}, {"disk": 100_000}, {"sketch": 4096, "batch_tokens": 400})
+    )
+    whole = exact.gram("empirical", "gauge")
+    assert np.allclose(little.gram("empirical", "gauge"), whole, rtol=1e-4, atol=1e-6 * whole.max())
+    assert (exact.facts["exact"], exact.facts["cosine_error"]["empirical"]["gauge"]) == (True, 0)
+    assert (sketched.facts["exact"], little.facts["exact"]) == (False, True)
+    length = np.sqrt(np.diag(whole))
+    off = (sketched.gram("empirical", "gauge") - whole) / np.outer(length, length)
+    off = off[~np.eye(28, dtype=bool)]  # rows in the probe's order, or all would be off
+    said = sketched.facts["cosine_error"]["empirical"]["gauge"]
+    assert 0.5 < np.sqrt(np.mean(off**2)) / said < 2
+    assert 0 < said < 0.05
+
+
 def test_layers_are_summed_into_thirds(folder, llava):
     """The flavour has two layers: of three thirds, the early and the middle one."""
     found = probed(folder, llava, fishers=("empirical",)).take(with_lora(llava), step=1)
