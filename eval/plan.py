@@ -121,10 +121,20 @@ def _weights(run: str, mixture: str | None) -> _Weights:
         )
     if not settings.is_file():
         return _Weights(run)
+    return _Weights(adapter_model(path), path)
+
+
+def adapter_model(folder: Path) -> str:
+    """The model that a saved PEFT adapter adapts.
+
+    Raises:
+        UserError: its configuration is missing, broken or does not say.
+    """
+    settings = folder / "adapter_config.json"
     model = read_json(settings).get("base_model_name_or_path")
     if not isinstance(model, str) or not model:
         raise UserError(f"{settings} does not say which model it adapts (base_model_name_or_path)")
-    return _Weights(model, path)
+    return model
 
 
 def trained_on(run: Run, *, progress: bool = True) -> Path:

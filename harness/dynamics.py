@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -23,9 +24,10 @@ from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
 from data_recipes.records import Mixture
 from data_recipes.store import need_pixels, read_mixture
-from eval.plan import trained_on
+from data_recipes.tables import write_text
+from eval.plan import adapter_model, trained_on
 from eval.runs import read_run
-from harness import peft_model
+from harness import peft_model, provenance
 from harness.arguments import DynamicsArguments
 from harness.checkpoints import is_whole, step_of
 from harness.config import Settings, parse
@@ -180,6 +182,52 @@ def measure_run(
     for step, path in missing.items():
         set_peft_model_state_dict(model, load_file(path / "adapter_model.safetensors"))
         written.append(measurement.write(probed.take(model, step=step, facts=facts), folder))
+    return written
+
+
+def measure_adapter(adapter_folder: Path, said: Mapping[str, Any], *, out: Path, step: int) -> Path:
+    """Measures a PEFT adapter that no run of ours saved, on entries of a named mixture; returns the file.
+    `out` becomes a folder that `imax dynamics` compares.
+
+    Args:
+        said: values of DynamicsArguments; `dynamics_mixture` among them.
+        step: what step to record it as.
+
+    Raises:
+        UserError: no mixture is named, the adapter does not say which model it adapts or cannot be loaded, or
+            as `prepare`.
+    """
+    if said.get("dynamics_mixture") is None:
+        raise UserError(
+            f"{adapter_folder} is an adapter without a run: say what to measure it on with "
+            "--dynamics_mixture NAME"
+        )
+    name = adapter_model(adapter_folder)
+    settings = parse(["--model", name, "--output_dir", str(out)])
+    arguments = replace(settings.dynamics, **said)
+    adapter = load_adapter(name)
+    folder = mixture_folder(str(arguments.dynamics_mixture), progress=False)
+    mixture = read_mixture(folder)
+    need_pixels(mixture, str(arguments.dynamics_mixture))
+    probed = prepare(
+        replace(arguments, dynamics_mixture=None), mixture, folder, adapter, settings.training.device
+    )
+    base = peft_model.load_base(adapter, settings.model, settings.training)
+    try:
+        model = PeftModel.from_pretrained(base, adapter_folder, is_trainable=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(f"{adapter_folder}: can't load: {str(error).splitlines()[0]}") from error
+    what = {
+        "recipe": adapter_folder.resolve().name,
+        "model": name,
+        "mixture": str(folder.resolve()),
+        "mixture_hash": mixture.meta["mixture_hash"],
+    }
+    facts = {"recipe": what["recipe"], "model": name, "model_hash": provenance.hash_weights(adapter.folder)}
+    found = probed.take(model.to(settings.training.device), step=step, facts=facts | {"max_steps": None})
+    written = measurement.write(found, out / measurement.FOLDER)
+    if not (out / "run.yaml").exists():
+        write_text(yaml.safe_dump(what | {"measured_only": True}, sort_keys=False), out / "run.yaml")
     return written
 
 

@@ -32,7 +32,7 @@ app = typer.Typer(
 
 @app.command()
 def measure(
-    run: Annotated[Path, typer.Argument(help="A finished run.")],
+    run: Annotated[Path, typer.Argument(help="A finished run, or the folder of any PEFT adapter.")],
     entries: Annotated[
         int | None, typer.Option("--dynamics_entries", min=2, help="Entries of the probe set.")
     ] = None,
@@ -71,6 +71,10 @@ def measure(
         bool, typer.Option(help="Measure the checkpoints that the run kept, too.")
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Measure again what is there already.")] = False,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output_dir", help="Of an adapter: where it goes (runs/<its name>).")
+    ] = None,
+    step: Annotated[int, typer.Option(min=0, help="Of an adapter: the step to record it as.")] = 0,
 ) -> None:
     """Measure the gradients of a finished run's adapter on a probe set: RUN/dynamics/step-<N>.json.
 
@@ -78,7 +82,7 @@ def measure(
     """
     from data_recipes.errors import unknown
     from harness.arguments import CHOICES
-    from harness.dynamics import measure_run
+    from harness.dynamics import measure_adapter, measure_run
     from harness.runs import RunFolder
 
     be_quiet()
@@ -98,7 +102,11 @@ def measure(
         "sketch": sketch,
     }
     said = {f"dynamics_{name}": value for name, value in asked.items() if value is not None}
-    written = measure_run(RunFolder(run), said, checkpoints=checkpoints, overwrite=overwrite)
+    if (run / "adapter_config.json").is_file():
+        out = output_dir or Path("runs") / run.resolve().name
+        written = [measure_adapter(run, said, out=out, step=step)]
+    else:
+        written = measure_run(RunFolder(run), said, checkpoints=checkpoints, overwrite=overwrite)
     for path in written:
         console.print(f"written: {path}", markup=False, soft_wrap=True)
     if not written:

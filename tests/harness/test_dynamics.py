@@ -140,6 +140,25 @@ def test_kept_checkpoints_can_be_measured_too(runs, tmp_path):
         assert np.allclose(a, b, rtol=1e-5, atol=1e-5 * b.max())
 
 
+def test_an_adapter_without_a_run_is_measured_on_a_named_mixture(runs, mixture, tmp_path):
+    adapter = shutil.copytree(runs / "with" / "adapter", tmp_path / "foreign")
+    command = ["measure", str(adapter), "--output_dir", str(tmp_path / "out"), "--step", "4"]
+    said = CliRunner().invoke(app, command)
+    assert "say what to measure it on with --dynamics_mixture NAME" in str(said.exception)
+    probe = ["--dynamics_entries", "14", "--dynamics_split", "train", "--dynamics_mixture", str(mixture)]
+    said = CliRunner().invoke(app, [*command, *probe])
+    assert said.exit_code == 0, said.output
+    one, other = (
+        measurement.read(place / "dynamics", 4).gram("empirical", "gauge")
+        for place in (tmp_path / "out", runs / "with")
+    )
+    assert np.allclose(one, other, rtol=1e-5, atol=1e-5 * other.max())
+    both = [str(tmp_path / "out"), str(runs / "with"), "--output_dir", str(tmp_path / "page")]
+    said = CliRunner().invoke(app, both)
+    assert said.exit_code == 0, said.output
+    assert "foreign" in said.output
+
+
 def test_two_runs_are_compared_by_one_command(runs, tmp_path):
     other = shutil.copytree(runs / "with", tmp_path / "other")
     said = CliRunner().invoke(app, [str(runs / "with"), str(other), "--output_dir", str(tmp_path / "out")])
