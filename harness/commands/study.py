@@ -53,7 +53,7 @@ def plan(study: Spec, output_dir: Folder = None) -> None:
 
     found = read_plan(study, output_dir)
     console = Console()
-    table = Table("run", "arm", "model", Text("seed", justify="right"), "state", "takes", "", box=None)
+    table = Table("run", "arm", "model", "seed", "state", "takes", "", box=None)
     expected, counted = drive.estimates(found), dict[str, int]()
     for run in found.runs:
         state = state_of(found, run)
