@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import UserError
-from data_recipes.recipe import mixture_folder
 from data_recipes.store import read_meta
 from harness.study.arms import DENSITY, MAIN, Arm
 from harness.study.results import Result, Results
@@ -144,10 +144,11 @@ def _short(results: Results) -> list[str]:
     """Decentralised mixtures with less than they were to have, and tokens that a match did not reach."""
     lines = []
     for arm in results.plan.arms:
-        if not arm.match or arm.staged or arm.block == DENSITY:
+        found = [one for model in results.plan.study.models for one in results.of(arm.name, model.name)]
+        if not arm.match or arm.staged or arm.block == DENSITY or not found:
             continue
         try:
-            match = read_meta(mixture_folder(arm.recipe, progress=False)).get("match") or {}
+            match = read_meta(Path(str(found[0].costs.settings.get("mixture")))).get("match") or {}
         except UserError:
             continue
         lines += [f"{arm.label}: task {task} has less than its volume." for task in match.get("short", {})]
