@@ -80,9 +80,9 @@ class Comparisons:
     def _level(self, arm: Arm, model: str, task: str, found: Sequence[Result]) -> Level:
         made = self._replicates(arm.name, model, task)
         if made:
-            return Level(
-                arm.name, model, task, made.value, made.ci_low, made.ci_high, made.sd, made.seeds
-            )
+            # Scores lie between 0 and 100, which Student's t with few seeds does not know.
+            ends = max(0.0, made.ci_low), min(100.0, made.ci_high)
+            return Level(arm.name, model, task, made.value, *ends, made.sd, made.seeds)
         values = [
             one.standing.average.value if task == AVERAGE else one.standing.cells[task].value for one in found
         ]

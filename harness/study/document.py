@@ -112,10 +112,15 @@ def _transfer(results: Results, comparisons: Comparisons) -> dict[str, Any]:
 
 
 def _correlations(results: Results) -> list[dict[str, Any]]:
-    """Of each number of the dynamics with the average, by model; q is adjusted over the numbers."""
+    """Of each number of the dynamics with the average, by model; q is adjusted over the numbers. Arms of the
+    transfer matrix stay out: their scores are low for another reason."""
     lines = []
     for model in (one.name for one in results.plan.study.models):
-        found = [one for one in results.found.values() if one.dynamics and one.run.model.name == model]
+        found = [
+            one
+            for one in results.found.values()
+            if one.dynamics and one.run.model.name == model and one.run.arm.block != TRANSFER
+        ]
         for within in (False, True):
             for method in (SPEARMAN, PEARSON):
                 rows = [_correlated(found, model, name, method, within) for name in BESIDE] if found else []

@@ -137,7 +137,7 @@ def _different(found: Sequence[Result], model: str) -> list[str]:
 
 
 def _distinct(values: Sequence[Any]) -> list[str]:
-    return list(dict.fromkeys("not said" if value is None else str(value)[:24] for value in values))
+    return list(dict.fromkeys("the default" if value is None else str(value)[:12] for value in values))
 
 
 def _short(results: Results) -> list[str]:

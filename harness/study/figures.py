@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from eval.compare import AVERAGE
-from harness.study.arms import MAIN
+from harness.study.arms import MAIN, TRANSFER
 from harness.study.document import level
 from harness.study.summary import label
 from taco_probe.dynamics.quantities import HEADLINES, TITLES
@@ -141,7 +141,8 @@ def _rows(axes: Axes, names: Sequence[str], title: str) -> None:
 
 def _dynamics(found: Found) -> Figure | None:
     """A mark a run: a number of the dynamics against the average."""
-    runs = [run for run in found["runs"] if run["dynamics"]]
+    kept = {arm["name"] for arm in found["arms"] if arm["block"] != TRANSFER}
+    runs = [run for run in found["runs"] if run["dynamics"] and run["arm"] in kept]
     if not runs:
         return None
     figure, panels = _canvas(len(HEADLINES), 9.5, 3.8)

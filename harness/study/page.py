@@ -7,7 +7,7 @@ from typing import Any
 
 from data_recipes.page import data_uri, signed
 from eval.compare import AVERAGE
-from harness.study.arms import TRANSFER
+from harness.study.arms import DENSITY, MAIN, TRANSFER
 from harness.study.document import level
 from harness.study.drive import in_words
 from harness.study.summary import interval, label
@@ -25,7 +25,8 @@ def view(found: Found, summary: Sequence[str], figures: Mapping[str, bytes]) -> 
         "summary": summary,
         "figures": {name: data_uri(content, "image/svg+xml") for name, content in figures.items()},
         "tasks": tasks,
-        "paper": [row for model in found["models"] for row in _paper(found, model, tasks)],
+        "paper": [row for model in found["models"] for row in _paper(found, MAIN, model, tasks)],
+        "densities": [row for model in found["models"] for row in _paper(found, DENSITY, model, tasks)],
         "differences": [_difference(found, rows, tasks) for rows in _by_pair(found["differences"])],
         "density": [
             _difference(found, rows, tasks) for rows in _by_pair(found["density"]["differences"])
@@ -37,9 +38,9 @@ def view(found: Found, summary: Sequence[str], figures: Mapping[str, bytes]) -> 
     }
 
 
-def _paper(found: Found, model: str, tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a model: main arms by task, the best of each task marked."""
-    arms = [arm["name"] for arm in found["arms"] if arm["block"] != TRANSFER]
+def _paper(found: Found, block: str, model: str, tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a model: arms of a block by task, the best of each task marked."""
+    arms = [arm["name"] for arm in found["arms"] if arm["block"] == block]
     rows = {arm: [level(found, arm, model, task) for task in tasks] for arm in arms}
     rows = {arm: cells for arm, cells in rows.items() if any(cells)}
     best = [
@@ -74,7 +75,7 @@ def _difference(found: Found, rows: Sequence[Found], tasks: Sequence[str]) -> di
         "model": rows[0]["model"],
         "pair": f"{label(found, rows[0]['first'])} − {label(found, rows[0]['second'])}",
         "seeds": " and ".join(map(str, rows[0]["seeds"])),
-        "cells": [by[task] | {"interval": interval(by[task])} for task in tasks],
+        "cells": [by[task] | {"interval": interval(by[task])} for task in (AVERAGE, *tasks[:-1])],
     }
 
 
