@@ -12,7 +12,6 @@ from rich.console import Console
 from harness import be_quiet
 from harness.commands.groups import defaulting_to
 
-
 app = typer.Typer(
     cls=defaulting_to("compare"),
     no_args_is_help=True,

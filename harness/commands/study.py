@@ -23,7 +23,9 @@ Spec = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the
 Folder = Annotated[
     Path | None, typer.Option("--output_dir", help="The study's folder (default: studies/<name>).")
 ]
-Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Runs at a time (default: as the study says).")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Runs at a time (default: as the study says).")
+]
 
 
 def _say(text: str) -> None:
@@ -99,7 +101,7 @@ def slurm(study: Spec, output_dir: Folder = None) -> None:
     from harness.study.slurm import write_slurm
 
     written = write_slurm(read_plan(study, output_dir), study)
-    _say(f"{written.count} runs in {written.runs}; submit with: sbatch {written.script}")
+    _say(f"{written.number} runs in {written.runs}; submit with: sbatch {written.script}")
     typer.echo(written.script)
 
 

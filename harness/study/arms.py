@@ -106,7 +106,7 @@ def _densities(study: Study, root: Path, folder: Path) -> Iterator[Arm]:
     arguments = {**study.arguments, **block.arguments}
     seeds = block.seeds or study.seeds
     for value in block.entries_per_image:
-        name, label = f"density-{value:g}", f"{value:g} entries an image"
+        name, label = f"density-{value:g}", f"{value:g} {'entry' if value == 1 else 'entries'} an image"
         changes: dict[str, Any] = {}
         if value != entries or total != round(entries * images):
             share = (value - 1) / (entries - 1) if entries > 1 else 0.0

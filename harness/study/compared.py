@@ -134,7 +134,9 @@ def _of(scores: Scores, task: str) -> tuple[float, FloatArray]:
 def pairs(results: Results) -> list[tuple[str, str]]:
     """The pairs of arms that the study compares: each main arm with the reference, then its contrasts."""
     reference = results.plan.reference
-    found = [(arm.name, reference) for arm in results.plan.arms if arm.block == MAIN and arm.name != reference]
+    found = [
+        (arm.name, reference) for arm in results.plan.arms if arm.block == MAIN and arm.name != reference
+    ]
     contrasts = [(first, second) for first, second in results.plan.study.contrasts]
     known = {frozenset(pair) for pair in found}
     return found + [pair for pair in contrasts if frozenset(pair) not in known]

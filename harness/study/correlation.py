@@ -45,7 +45,11 @@ def correlation(
     """
     if within:
         kept = [place for place, arm in enumerate(arms) if list(arms).count(arm) > 1]
-        x, y, arms = ([values[place] for place in kept] for values in (x, y, arms))
+        x, y, arms = (
+            [x[place] for place in kept],
+            [y[place] for place in kept],
+            [arms[place] for place in kept],
+        )
     groups = len(set(arms))
     n, lost = len(x), groups - 1 if within else 0
     one, other = (np.asarray(values, dtype=np.float64) for values in (x, y))

@@ -1,4 +1,4 @@
-"""What a run was fed and what it cost, from the files of its folder; of a staged run summed over its stages."""
+"""What a run was fed and what it cost, by the files of its folder; of a staged run summed over its stages."""
 
 from __future__ import annotations
 
@@ -127,4 +127,4 @@ def _drawn(run: RunFolder, data: Data | None) -> float | None:
     samples = said.get("per_device_train_batch_size", 8) * said.get("gradient_accumulation_steps", 1)
     samples *= run.provenance().get("world_size") or 1
     epoch = math.ceil((len(data.images) if images else len(data.entries)) / samples)
-    return _steps(run) / epoch * len(data.entries)
+    return float(_steps(run) / epoch * len(data.entries))

@@ -1,4 +1,4 @@
-"""Everything that the report of a study says, as one JSON object; page, figures and summary are made of it."""
+"""All that the report of a study says, as one JSON object; page, figures and summary are made of it."""
 
 from __future__ import annotations
 

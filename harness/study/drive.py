@@ -64,7 +64,9 @@ class _Driver:
 
     def run(self) -> dict[str, State]:
         total, done = len(self._plan.runs), len(self._plan.runs) - len(self._todo)
-        self._say(f"{self._plan.study.name}: {total} runs, {done} done before; {left(self._plan, self._jobs)}")
+        self._say(
+            f"{self._plan.study.name}: {total} runs, {done} done before; {left(self._plan, self._jobs)}"
+        )
         self._build()
         try:
             while self._todo or self._working:
@@ -92,8 +94,8 @@ class _Driver:
                 self._say(f"{len(failed)} runs of {failed[0].arm.name} can't start: {error}")
 
     def _start(self) -> None:
-        """Starts workers while there is room. Runs that a former driver's workers hold take room too; they are
-        looked at again when they end."""
+        """Starts workers while there is room. Runs that workers of a former driver hold take room too; they
+        are looked at again when those end."""
         busy = [run for run in self._todo if state_of(self._plan, run).kind == RUNNING]
         names = {run.name for run in busy}
         for run in [run for run in self._todo if run.name not in names]:

@@ -1,4 +1,4 @@
-"""What was held equal between arms and what came out, and warnings where arms differ in what should be equal."""
+"""What was held equal between arms, what came out, and warnings where arms differ in what should be equal."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ def warnings(results: Results, table: Sequence[Row]) -> list[str]:
     return [*dict.fromkeys([*found, *_short(results)])]
 
 
-def _unmatched(
-    arm: Arm, arms: Sequence[Arm], model: str, by: Mapping[tuple[str, str], Row]
-) -> list[str]:
+def _unmatched(arm: Arm, arms: Sequence[Arm], model: str, by: Mapping[tuple[str, str], Row]) -> list[str]:
     """Whether the quantity that an arm was matched in came out equal."""
     if not arm.match:
         return []
@@ -107,7 +105,9 @@ def _stem(arm: Arm) -> str:
 def _seeds(arms: Sequence[Arm], model: str, results: Results) -> list[str]:
     """Arms of the main table whose finished runs have other seeds than most."""
     seeds = {
-        arm.label: sorted(one.run.seed for one in results.of(arm.name, model)) for arm in arms if arm.block == MAIN
+        arm.label: sorted(one.run.seed for one in results.of(arm.name, model))
+        for arm in arms
+        if arm.block == MAIN
     }
     if len({tuple(one) for one in seeds.values()}) < 2:
         return []

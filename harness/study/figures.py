@@ -21,8 +21,8 @@ from taco_probe.dynamics.quantities import HEADLINES, TITLES
 Found = Mapping[str, Any]
 # The colours of runs on our pages (templates/base.css).
 COLOURS = (
-    "#ea580c", "#2563eb", "#9333ea", "#0891b2", "#be123c", "#a16207", "#4d7c0f", "#db2777", "#475569", "#0d9488",
-    "#7c2d12", "#4338ca",
+    "#ea580c", "#2563eb", "#9333ea", "#0891b2", "#be123c", "#a16207", "#4d7c0f", "#db2777", "#475569",
+    "#0d9488", "#7c2d12", "#4338ca",
 )  # fmt: skip
 _STYLE = {
     "font.size": 9,
@@ -164,7 +164,9 @@ def _dynamics(found: Found) -> Figure | None:
                 )
         axes.set_xlabel(TITLES[quantity] + " at the end")
         axes.set_ylabel("multi-task average")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8
+    )
     return figure
 
 
@@ -193,9 +195,17 @@ def _density(found: Found) -> Figure | None:
         ]
         colour = COLOURS[number % len(COLOURS)]
         right.plot(
-            [one for one, _ in rows], [row["value"] for _, row in rows], "o-", color=colour, label=task, markersize=3
+            [one for one, _ in rows],
+            [row["value"] for _, row in rows],
+            "o-",
+            color=colour,
+            label=task,
+            markersize=3,
         )
-    for axes, title in ((left, "multi-task average"), (right, f"headline of each task, {found['models'][0]}")):
+    for axes, title in (
+        (left, "multi-task average"),
+        (right, f"headline of each task, {found['models'][0]}"),
+    ):
         ticks = [arm["entries_per_image"] for arm in known]
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -209,7 +219,9 @@ def _density(found: Found) -> Figure | None:
 def _transfer(found: Found) -> Figure | None:
     """Scores of arms that train on one task, or on all."""
     arms = [arm for arm in found["arms"] if arm["name"] in found["transfer"]["arms"] and not arm["left_out"]]
-    return _matrix(found, arms, lambda arm, task: _value(level(found, arm, found["models"][0], task)), "Blues", "score")
+    return _matrix(
+        found, arms, lambda arm, task: _value(level(found, arm, found["models"][0], task)), "Blues", "score"
+    )
 
 
 def _left_out(found: Found) -> Figure | None:

@@ -28,9 +28,7 @@ def view(found: Found, summary: Sequence[str], figures: Mapping[str, bytes]) -> 
         "paper": [row for model in found["models"] for row in _paper(found, MAIN, model, tasks)],
         "densities": [row for model in found["models"] for row in _paper(found, DENSITY, model, tasks)],
         "differences": [_difference(found, rows, tasks) for rows in _by_pair(found["differences"])],
-        "density": [
-            _difference(found, rows, tasks) for rows in _by_pair(found["density"]["differences"])
-        ],
+        "density": [_difference(found, rows, tasks) for rows in _by_pair(found["density"]["differences"])],
         "transfer": [sheet for model in found["models"] for sheet in _transfer(found, model, tasks)],
         "fairness": [_fairness(row) for row in found["fairness"]],
         "correlations": [_correlation(row) for row in found["correlations"]],
@@ -75,7 +73,7 @@ def _difference(found: Found, rows: Sequence[Found], tasks: Sequence[str]) -> di
         "model": rows[0]["model"],
         "pair": f"{label(found, rows[0]['first'])} − {label(found, rows[0]['second'])}",
         "seeds": " and ".join(map(str, rows[0]["seeds"])),
-        "cells": [by[task] | {"interval": interval(by[task])} for task in (AVERAGE, *tasks[:-1])],
+        "cells": [{**by[task], "interval": interval(by[task])} for task in (AVERAGE, *tasks[:-1])],
     }
 
 
@@ -92,7 +90,9 @@ def _transfer(found: Found, model: str, tasks: Sequence[str]) -> list[Sheet]:
         (row["first"], row["task"]): row for row in found["transfer"]["differences"] if row["model"] == model
     }
     left = [arm for arm in arms if arm["left_out"] and (arm["name"], AVERAGE) in deltas]
-    widest = max((abs(deltas[arm["name"], task]["value"]) for arm in left for task in tasks), default=0.0) or 1.0
+    widest = (
+        max((abs(deltas[arm["name"], task]["value"]) for arm in left for task in tasks), default=0.0) or 1.0
+    )
     rest = [(arm["label"], [_delta(deltas[arm["name"], task], widest) for task in tasks]) for arm in left]
     note = "point at a cell for its interval"
     sheets = [Sheet(f"Trained on one task ({model})", columns, scored, f"scores; {note}")] if scored else []

@@ -117,11 +117,11 @@ def _run(study: Study, arm: Arm, model: Model, path: str, seed: int, root: Path,
         measured = study.dynamics.model_dump(exclude_none=True) | {"mixture": _probed(study, arm, root)}
         settings |= {f"dynamics_{key}": value for key, value in measured.items() if value is not None}
     # A recipe file that the study wrote is known by its content, not by where it lies.
-    told = {key: value for key, value in settings.items() if key not in ("recipe", "dynamics_mixture", "model")}
-    key = _hash([
-        told, _described(arm.recipe), Path(path).name, _weights(path), _described(settings.get("dynamics_mixture")),
-        study.launch,
-    ])  # fmt: skip
+    told = {
+        key: value for key, value in settings.items() if key not in ("recipe", "dynamics_mixture", "model")
+    }
+    mixtures = [_described(arm.recipe), _described(settings.get("dynamics_mixture"))]
+    key = _hash([told, mixtures, Path(path).name, _weights(path), study.launch])
     scored = study.evaluation.model_dump() | {"mixture": _described(arm.evaluate_on)}
     where = folder / "runs" / name
     scores = where / f"eval-{Path(arm.evaluate_on).stem}" if arm.evaluate_on else where
@@ -175,7 +175,7 @@ def _hash(content: Any) -> str:
 
 
 def _check_names(runs: Iterable[Run]) -> None:
-    """Raises UserError where two runs would share a folder, as with arms `a` and models `b-c`, `a-b` and `c`."""
+    """Raises UserError where two runs would share a folder, as do arm `a`, model `b-c` and arm `a-b`, model `c`."""
     names = [run.name for run in runs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two runs would be called {twice}: give an arm or a model another name")

@@ -41,7 +41,9 @@ def build(plan: Plan, *, say: Callable[[str], None] = lambda text: None) -> Repo
     figures = save(draw(found), out / "figures")
     write_json(out / "study.json", _finite({"summary": summary, **found}))
     write_text(markdown(found, summary), out / "summary.md")
-    write_page(out / "index.html", "study/page.html", style="dynamics/page.css", **view(found, summary, figures))
+    write_page(
+        out / "index.html", "study/page.html", style="dynamics/page.css", **view(found, summary, figures)
+    )
     return Report(out / "index.html", summary)
 
 
@@ -58,7 +60,11 @@ def markdown(found: Mapping[str, Any], summary: Sequence[str]) -> str:
                 shown = [_estimate(cell) for cell in cells if cell]
                 named = [plain(model), plain(arm["label"]), str(cells[-1]["seeds"])]
                 lines.append(f"| {' | '.join([*named, *shown])} |")
-    lines += ["", "Means over seeds, 95 % intervals for other patients and, from two seeds on, other seeds.", ""]
+    lines += [
+        "",
+        "Means over seeds, 95 % intervals for other patients and, from two seeds on, other seeds.",
+        "",
+    ]
     rows = [row for row in found["differences"] if row["task"] == AVERAGE]
     if rows:
         lines += ["| difference of averages | model | points | p |", "|---|---|---:|---:|"]
@@ -72,7 +78,11 @@ def markdown(found: Mapping[str, Any], summary: Sequence[str]) -> str:
     for run in found["runs"]:
         if run["mixture_hash"]:
             hashes.setdefault(str(run["mixture_hash"]), []).append(label(found, run["arm"]))
-    lines += ["", f"Test set {found['test']['hash'][:16]} ({plain(str(found['test']['mixture_name']))}). Mixtures:", ""]
+    lines += [
+        "",
+        f"Test set {found['test']['hash'][:16]} ({plain(str(found['test']['mixture_name']))}). Mixtures:",
+        "",
+    ]
     for key, arms in hashes.items():
         lines.append(f"- `{key[:16]}`: {plain(', '.join(dict.fromkeys(arms)))}")
     return "\n".join(lines) + "\n"

@@ -82,14 +82,15 @@ def collect(plan: Plan, *, say: Callable[[str], None] = lambda text: None) -> Re
     done = [run for run in done if run.name in standings]
     say(f"scores of {len(done)} runs")
     scores = _scores(standings, chosen, notes)
-    found = {
-        run.name: Result(run, standings[run.name], scores[run.name], costs(run.folder)) for run in done
-    }
+    found = {run.name: Result(run, standings[run.name], scores[run.name], costs(run.folder)) for run in done}
     if plan.study.dynamics:
         say("dynamics")
         found = _with_dynamics(found, notes)
     first = next(iter(standings.values())).scores
-    test = {key: first.get(key) for key in SCORED} | {"hash": chosen, "mixture_hash": first.get("mixture_hash")}
+    test = {key: first.get(key) for key in SCORED} | {
+        "hash": chosen,
+        "mixture_hash": first.get("mixture_hash"),
+    }
     test["tasks"] = {task: scored["headline"] for task, scored in first["tasks"].items()}
     return Results(plan, found, states, test, notes)
 

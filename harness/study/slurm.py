@@ -20,7 +20,7 @@ class Written(NamedTuple):
 
     script: Path
     runs: Path
-    count: int
+    number: int
 
 
 def write_slurm(plan: Plan, spec: str) -> Written:
@@ -37,7 +37,17 @@ def write_slurm(plan: Plan, spec: str) -> Written:
     logs.mkdir(parents=True, exist_ok=True)
     write_text("".join(f"{name}\n" for name in todo), runs)
     study = str(Path(spec).resolve()) if Path(spec).is_file() else spec
-    command = [sys.executable, "-m", "harness.cli", "study", "run", study, "--output_dir", str(folder), "--only"]
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli",
+        "study",
+        "run",
+        study,
+        "--output_dir",
+        str(folder),
+        "--only",
+    ]
     lines = [
         "#!/bin/bash",
         f"#SBATCH --job-name=imax-{plan.study.name}",

@@ -60,7 +60,7 @@ class Arm(_Part):
 
 
 class Model(_Part):
-    """A model. `model` is what `--model` takes, by default what `name` says; `arguments` are flags of its own."""
+    """A model. `model` is what `--model` takes, by default what `name` says; `arguments` are its own flags."""
 
     name: str = Field(pattern=NAME)
     model: str = ""
@@ -195,12 +195,13 @@ class Study(_Part):
 
     @model_validator(mode="after")
     def _unique(self) -> Study:
-        for what, found in (
+        named: tuple[tuple[str, list[Any]], ...] = (
             ("recipe", [arm.name for arm in self.recipes]),
             ("model", [model.name for model in self.models]),
             ("seed", self.seeds),
-            ("match", self.match),
-        ):
+            ("match", list(self.match)),
+        )
+        for what, found in named:
             if twice := [one for one in found if found.count(one) > 1]:
                 raise ValueError(f"{what} {twice[0]} is named twice: give one of them another name")
         return self

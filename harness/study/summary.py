@@ -32,7 +32,8 @@ def sentences(found: Found) -> list[str]:
     lines += [*_single(found), *_uncompared(found)]
     lines += [*_density(found), *_transfer(found), *_correlated(found)]
     if found["warnings"]:
-        lines.append(f"Fairness: {_count(len(found['warnings']), 'warning')}, listed with the table of what was matched.")
+        warned = _count(len(found["warnings"]), "warning")
+        lines.append(f"Fairness: {warned}, listed with the table of what was matched.")
     return [*lines, _cost(found)]
 
 
@@ -60,8 +61,8 @@ def _missing(found: Found) -> Iterator[str]:
     if rest:
         named = ", ".join(f"{run['name']} ({run['state']})" for run in rest)
         yield (
-            f"This is a part of the study: {len(rest)} of {_count(len(found['runs']), 'run')} are not done, and what "
-            f"follows rests on the others. Not done: {named}."
+            f"This is a part of the study: {len(rest)} of {_count(len(found['runs']), 'run')} not done, and "
+            f"what follows rests on the others. Not done: {named}."
         )
     yield from found["notes"]
 
@@ -98,16 +99,14 @@ def _across(found: Found, rows: Sequence[Found], models: int) -> str:
     better, worse = sum(row["low"] > 0 for row in averages), sum(row["high"] < 0 for row in averages)
     first, second = label(found, rows[0]["first"]), label(found, rows[0]["second"])
     return (
-        f"Over {models} models {first} is better than {second} with {better} and worse with {worse} by intervals "
-        f"that exclude 0; no difference is shown with {models - better - worse}."
+        f"Over {models} models {first} is better than {second} with {better} and worse with {worse} by "
+        f"intervals that exclude 0; no difference is shown with {models - better - worse}."
     )
 
 
 def _single(found: Found) -> Iterator[str]:
     main = {arm["name"] for arm in found["arms"] if arm["block"] == MAIN}
-    arms = dict.fromkeys(
-        row["arm"] for row in found["levels"] if row["arm"] in main and row["seeds"] == 1
-    )
+    arms = dict.fromkeys(row["arm"] for row in found["levels"] if row["arm"] in main and row["seeds"] == 1)
     if arms:
         named = ", ".join(label(found, arm) for arm in arms)
         yield f"One seed only so far: {named}. Intervals there are for other patients, not for other seeds."
@@ -115,10 +114,13 @@ def _single(found: Found) -> Iterator[str]:
 
 def _uncompared(found: Found) -> Iterator[str]:
     """Main arms without a comparison: one of the two has no run with answers."""
-    main = [arm["name"] for arm in found["arms"] if arm["block"] == MAIN and arm["name"] != found["reference"]]
+    main = [
+        arm["name"] for arm in found["arms"] if arm["block"] == MAIN and arm["name"] != found["reference"]
+    ]
     compared = {row["first"] for row in found["differences"] if row["second"] == found["reference"]}
     if without := [label(found, arm) for arm in main if arm not in compared]:
-        yield f"Not compared with {label(found, found['reference'])}, for lack of finished runs: {', '.join(without)}."
+        reference = label(found, found["reference"])
+        yield f"Not compared with {reference}, for lack of finished runs: {', '.join(without)}."
 
 
 def _density(found: Found) -> Iterator[str]:
@@ -128,8 +130,8 @@ def _density(found: Found) -> Iterator[str]:
         high, low = label(found, last["first"]), label(found, last["second"])
         said = NO_DIFFERENCE if last["low"] <= 0 <= last["high"] else "the interval excludes 0"
         yield (
-            f"Density at an equal number of entries ({model}): {high} − {low} = {signed(last['value'])} points "
-            f"{interval(last)}, {_seeds(last)}: {said}."
+            f"Density at an equal number of entries ({model}): {high} − {low} = {signed(last['value'])} "
+            f"points {interval(last)}, {_seeds(last)}: {said}."
         )
 
 
@@ -149,8 +151,9 @@ def _transfer(found: Found) -> Iterator[str]:
         helped = [row for row in cells if row["shown"] and row["value"] < 0]
         hurt = [row for row in cells if row["shown"] and row["value"] > 0]
         yield (
-            f"Leaving one task out ({model}): of {len(cells)} pairs of a task left out and another one scored, "
-            f"{len(helped)} lose (the task left out helped) and {len(hurt)} gain, q < 0.05; the rest is undecided."
+            f"Leaving one task out ({model}): of {len(cells)} pairs of a task left out and another one "
+            f"scored, {len(helped)} lose (the task left out helped) and {len(hurt)} gain, q < 0.05; the rest "
+            f"is undecided."
         )
 
 
@@ -164,10 +167,9 @@ def _correlated(found: Found) -> Iterator[str]:
             yield f"{head}: {row['n']} runs in {_count(row['arms'], 'arm')} are too few for an interval."
             continue
         said = "no correlation shown" if row["low"] <= 0 <= row["high"] else "the interval excludes 0"
-        yield (
-            f"{head}: Spearman's correlation {signed(row['value'], 2)} "
-            f"[{signed(row['low'], 2)}, {signed(row['high'], 2)}], {row['n']} runs in {_count(row['arms'], 'arm')}: {said}."
-        )
+        ends = f"[{signed(row['low'], 2)}, {signed(row['high'], 2)}]"
+        among = f"{row['n']} runs in {_count(row['arms'], 'arm')}"
+        yield f"{head}: Spearman's correlation {signed(row['value'], 2)} {ends}, {among}: {said}."
 
 
 def _cost(found: Found) -> str:
@@ -175,12 +177,11 @@ def _cost(found: Found) -> str:
     killed = cost["killed"]
     more = f" {_count(killed, 'attempt')} that ended without a record not counted." if killed else ""
     return (
-        f"Cost of {_count(cost['runs'], 'run')}: {in_words(cost['seconds'])} of wall clock one after another, "
-        f"{in_words(cost['processor_seconds'])} of processor time, {cost['tokens_computed']:,.0f} training tokens.{more}"
+        f"Cost of {_count(cost['runs'], 'run')}: {in_words(cost['seconds'])} of wall clock one after "
+        f"another, {in_words(cost['processor_seconds'])} of processor time, "
+        f"{cost['tokens_computed']:,.0f} training tokens.{more}"
     )
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-

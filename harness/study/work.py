@@ -1,5 +1,5 @@
-"""Does one run: trains it, measures it if that is missing, scores it. Each step is a process of its own, which
-inherits the run's lock: whoever dies, nobody else starts on the run while one of them lives."""
+"""Does one run: trains it, measures it if that is missing, scores it. Each step is a process of its own,
+which inherits the run's lock: whoever dies, nobody else starts on the run while one of them lives."""
 
 from __future__ import annotations
 
@@ -110,8 +110,13 @@ def _call(command: Sequence[str], log: Path, plan: Plan, held: int) -> tuple[int
         stream.write(f"\n$ {shlex.join(command)}\n".encode())
         stream.flush()
         process = subprocess.Popen(
-            command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, pass_fds=(held,), env=_environment(plan)
-        )  # fmt: skip
+            command,
+            stdout=stream,
+            stderr=stream,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(held,),
+            env=_environment(plan),
+        )
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:  # interrupted or told to end: so is the step
@@ -209,5 +214,3 @@ def _last_line(log: Path) -> str:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-

@@ -31,10 +31,18 @@ def plan(folder: Path, **keys: Any) -> Plan:
     return make_plan(read, root, folder / "study")
 
 
-def finish(plan: Plan, run: Run, mixture: Path, *, share: float, decay: float = 1.0, **provenance: Any) -> None:
+def finish(
+    plan: Plan, run: Run, mixture: Path, *, share: float, decay: float = 1.0, **provenance: Any
+) -> None:
     """A run folder as training, measuring and scoring leave it; a share of the answers is right."""
     make_run(
-        run.folder, mixture, recipe=run.arm.recipe, share=share, luck=hash_of(run.name), seed=run.seed, batching="entry"
+        run.folder,
+        mixture,
+        recipe=run.arm.recipe,
+        share=share,
+        luck=hash_of(run.name),
+        seed=run.seed,
+        batching="entry",
     )
     where = {"output_dir": run.scores, "mixture": str(mixture)} if run.arm.evaluate_on else {}
     score_run(run.folder, **where)
@@ -56,7 +64,11 @@ def finish(plan: Plan, run: Run, mixture: Path, *, share: float, decay: float = 
 
 
 def finish_all(
-    plan: Plan, mixture: Path, share: Callable[[Run], float], *, decay: Callable[[Run], float] = lambda run: 1.0
+    plan: Plan,
+    mixture: Path,
+    share: Callable[[Run], float],
+    *,
+    decay: Callable[[Run], float] = lambda run: 1.0,
 ) -> None:
     """All runs of the plan."""
     for run in plan.runs:
@@ -66,5 +78,3 @@ def finish_all(
 def hash_of(text: str) -> int:
     """A number for a text, the same in every process."""
     return sum((place + 1) * ord(letter) for place, letter in enumerate(text))
-
-
