@@ -18,9 +18,9 @@ from types import FrameType
 
 from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
-from harness.study.locks import lock
+from harness.study.locks import held, lock
 from harness.study.planning import Plan, Run
-from harness.study.state import DONE, FAILED, RUNNING, State, seconds, state_of
+from harness.study.state import DONE, FAILED, RUNNING, State, lock_file, seconds, state_of
 from harness.study.work import BUSY, ROOT
 
 _LOOK = 0.5  # seconds between looks at what runs
@@ -37,8 +37,8 @@ def drive(plan: Plan, spec: str, *, jobs: int = 0, say: Callable[[str], None]) -
     Raises:
         UserError: another driver works on this study.
     """
-    with lock(plan.folder / ".lock") as held:
-        if held is None:
+    with lock(plan.folder / ".lock") as own:
+        if own is None:
             raise UserError(f"another process works on this study ({plan.folder}): see imax study plan")
         old = signal.signal(signal.SIGTERM, _interrupt)
         try:
@@ -96,7 +96,9 @@ class _Driver:
     def _start(self) -> None:
         """Starts workers while there is room. Runs that workers of a former driver hold take room too; they
         are looked at again when those end."""
-        busy = [run for run in self._todo if state_of(self._plan, run).kind == RUNNING]
+        if len(self._working) >= self._jobs:
+            return
+        busy = [run for run in self._todo if held(lock_file(self._plan, run))]
         names = {run.name for run in busy}
         for run in [run for run in self._todo if run.name not in names]:
             if len(self._working) + len(busy) >= self._jobs:
@@ -177,9 +179,11 @@ def estimates(plan: Plan) -> dict[str, float | None]:
 
 
 def left(plan: Plan, jobs: int, failed: Mapping[str, State] | None = None) -> str:
-    """The time that what is not done will take, in words. Runs under way count as half."""
-    share = {RUNNING: 0.5, DONE: 0.0, FAILED: 0.0 if failed is not None else 1.0}
-    weights = {run.name: share.get(state_of(plan, run).kind, 1.0) for run in plan.runs}
+    """The time that what is not done will take, in words. Runs under way count as half, those that have
+    `failed` just now not at all."""
+    share = {RUNNING: 0.5, DONE: 0.0}
+    todo = [run for run in plan.runs if run.name not in (failed or {})]
+    weights = {run.name: share.get(state_of(plan, run).kind, 1.0) for run in todo}
     found = estimates(plan)
     needed = [(found[name], weight) for name, weight in weights.items() if weight]
     if not needed:

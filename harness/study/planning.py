@@ -175,7 +175,7 @@ def _hash(content: Any) -> str:
 
 
 def _check_names(runs: Iterable[Run]) -> None:
-    """Raises UserError where two runs would share a folder, as do arm `a`, model `b-c` and arm `a-b`, model `c`."""
+    """Raises UserError where two runs share a folder, as do arm `a`, model `b-c` and arm `a-b`, model `c`."""
     names = [run.name for run in runs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two runs would be called {twice}: give an arm or a model another name")

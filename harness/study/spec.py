@@ -60,7 +60,7 @@ class Arm(_Part):
 
 
 class Model(_Part):
-    """A model. `model` is what `--model` takes, by default what `name` says; `arguments` are its own flags."""
+    """A model. `model` is what `--model` takes, by default the name; `arguments` are flags of its own."""
 
     name: str = Field(pattern=NAME)
     model: str = ""
