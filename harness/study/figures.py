@@ -72,8 +72,9 @@ def svg(figure: Figure) -> bytes:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: a dollar sign would start mathematics."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib shows as it is: a dollar sign would start mathematics. Cut where it would leave the
+    figure no room."""
+    return (text if len(text) <= 60 else text[:59] + "…").replace("$", r"\$")
 
 
 def _canvas(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:

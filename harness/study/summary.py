@@ -164,7 +164,9 @@ def _correlated(found: Found) -> Iterator[str]:
         where = "within arms" if row["within"] else "over runs"
         head = f"{SHORT[row['quantity']]} at the end and the average, {where} ({row['model']})"
         if row["low"] is None:
-            yield f"{head}: {row['n']} runs in {_count(row['arms'], 'arm')} are too few for an interval."
+            why = "they are too few, or do not vary" if row["value"] is None else "they are too few"
+            why = "they lie in one order" if row["value"] and abs(row["value"]) > 1 - 1e-9 else why
+            yield f"{head}: no interval from {row['n']} runs in {_count(row['arms'], 'arm')}: {why}."
             continue
         said = "no correlation shown" if row["low"] <= 0 <= row["high"] else "the interval excludes 0"
         ends = f"[{signed(row['low'], 2)}, {signed(row['high'], 2)}]"

@@ -70,7 +70,8 @@ def test_a_child_that_was_given_the_lock_keeps_it_when_its_parent_is_killed(tmp_
     script = HOLD + (
         "import subprocess\n"
         f"with lock(Path({str(path)!r})) as file:\n"
-        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], pass_fds=(file,))\n"
+        "    sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        "    child = subprocess.Popen(sleep, pass_fds=(file,))\n"
         "    print(child.pid, flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -116,7 +117,8 @@ def commands(monkeypatch, train, score="pass"):
         )
 
 
-TRAIN = (
+TRAIN = (  # and uses the processor for a while
+    "import time\nwhile time.process_time() < 0.2: pass\n"
     "import sys, json; from pathlib import Path; folder = Path(sys.argv[1]); (folder / 'adapter').mkdir()\n"
     "(folder / 'provenance.json').write_text(json.dumps({'finished': 'now'}))"
 )
@@ -130,7 +132,8 @@ def test_a_worker_trains_and_scores_and_records_what_it_took(plan, monkeypatch):
     assert state_of(plan, run).kind == DONE
     record = read_record(run.folder)
     assert [one["step"] for one in record["attempts"]] == ["train", "score"]
-    assert all(one["seconds"] >= 0 and one["processor_seconds"] > 0 for one in record["attempts"])
+    assert record["attempts"][0]["processor_seconds"] >= 0.2
+    assert all(one["seconds"] >= 0 and one["exit"] == 0 for one in record["attempts"])
     assert work.work(plan, run) == 0  # nothing to do
     assert len(read_record(run.folder)["attempts"]) == 2
 
