@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -87,6 +89,7 @@ def run(
         from harness.study.planning import read_plan
         from harness.study.work import work
 
+        _end_in_order()
         found = read_plan(study, output_dir)
         codes = [work(found, one) for one in [found.run(name) for name in only]]
         raise typer.Exit(next((code for code in codes if code), 0))
@@ -111,6 +114,15 @@ def report(study: Spec, output_dir: Folder = None) -> None:
     _report(study, output_dir)
 
 
+def _end_in_order() -> None:
+    """Lets SIGTERM end things as Ctrl-C does, which tells the processes below."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
 def _run(study: str, output_dir: Path | None, jobs: int | None) -> bool:
     """Runs what is missing; returns whether a run failed."""
     from harness.config import check_flags
@@ -118,6 +130,7 @@ def _run(study: str, output_dir: Path | None, jobs: int | None) -> bool:
     from harness.study.planning import read_plan
     from harness.study.state import FAILED
 
+    _end_in_order()
     found = read_plan(study, output_dir)
     check_flags(key for one in found.runs for key in one.settings)
     states = drive(found, study, jobs=jobs or 0, say=_say)

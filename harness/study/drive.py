@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import datetime
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from types import FrameType
 
 from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
 from harness.study.locks import held, lock
 from harness.study.planning import Plan, Run
-from harness.study.state import DONE, FAILED, RUNNING, State, lock_file, seconds, state_of
+from harness.study.state import (
+    DONE,
+    FAILED,
+    RUNNING,
+    State,
+    last_line,
+    lock_file,
+    log_file,
+    seconds,
+    state_of,
+)
 from harness.study.work import BUSY, ROOT
 
 _LOOK = 0.5  # seconds between looks at what runs
@@ -40,15 +48,7 @@ def drive(plan: Plan, spec: str, *, jobs: int = 0, say: Callable[[str], None]) -
     with lock(plan.folder / ".lock") as own:
         if own is None:
             raise UserError(f"another process works on this study ({plan.folder}): see imax study plan")
-        old = signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            return _Driver(plan, spec, jobs or plan.study.jobs, say).run()
-        finally:
-            signal.signal(signal.SIGTERM, old)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+        return _Driver(plan, spec, jobs or plan.study.jobs, say).run()
 
 
 class _Driver:
@@ -76,7 +76,7 @@ class _Driver:
                 time.sleep(_LOOK)
         except KeyboardInterrupt:
             for _, process in self._working.values():
-                process.send_signal(signal.SIGINT)
+                process.terminate()
             for _, process in self._working.values():
                 process.wait()
             raise
@@ -84,14 +84,14 @@ class _Driver:
 
     def _build(self) -> None:
         """Builds the mixtures first, so that runs at the same time do not build one twice."""
-        for recipe in dict.fromkeys(run.arm.recipe for run in self._todo if not run.arm.staged):
+        for spec in dict.fromkeys(name for run in self._todo for name in _mixtures(run)):
             try:
-                mixture_folder(recipe)
+                mixture_folder(spec)
             except UserError as error:
-                failed = [run for run in self._todo if run.arm.recipe == recipe]
-                self._todo = [run for run in self._todo if run.arm.recipe != recipe]
+                failed = [run for run in self._todo if spec in _mixtures(run)]
+                self._todo = [run for run in self._todo if run not in failed]
                 self._failed |= {run.name: State(FAILED, f"mixture: {error}") for run in failed}
-                self._say(f"{len(failed)} runs of {failed[0].arm.name} can't start: {error}")
+                self._say(f"{len(failed)} runs can't start: {error}")
 
     def _start(self) -> None:
         """Starts workers while there is room. Runs that workers of a former driver hold take room too; they
@@ -103,6 +103,8 @@ class _Driver:
         for run in [run for run in self._todo if run.name not in names]:
             if len(self._working) + len(busy) >= self._jobs:
                 return
+            if self._stages_under_way(run):
+                continue
             self._todo.remove(run)
             if state_of(self._plan, run).kind == DONE:  # by the worker of a former driver
                 self._ended(run, 0)
@@ -110,14 +112,28 @@ class _Driver:
             self._say(f"{run.name}: starts")
             self._working[run.name] = (run, self._worker(run))
 
+    def _stages_under_way(self, run: Run) -> bool:
+        """Whether another run is just making the first stages that this one can share; once one such run is
+        done, they lie in the cache."""
+        alike = [
+            one
+            for one in self._plan.runs
+            if one.arm.staged and (one.model.name, one.seed) == (run.model.name, run.seed)
+        ]
+        if not run.arm.staged or not any(one.name in self._working for one in alike):
+            return False
+        return all(state_of(self._plan, one).kind != DONE for one in alike)
+
     def _worker(self, run: Run) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "harness.cli", "study", "run", self._spec, "--only", run.name]
         command += ["--output_dir", str(self._plan.folder)]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        silent = subprocess.DEVNULL
-        return subprocess.Popen(
-            command, stdout=silent, stderr=silent, stdin=silent, env={**os.environ, "PYTHONPATH": path}
-        )
+        log, silent = log_file(self._plan, run), subprocess.DEVNULL
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:
+            return subprocess.Popen(
+                command, stdout=silent, stderr=stream, stdin=silent, env={**os.environ, "PYTHONPATH": path}
+            )
 
     def _collect(self) -> None:
         for name, (run, process) in list(self._working.items()):
@@ -133,7 +149,8 @@ class _Driver:
     def _ended(self, run: Run, code: int) -> None:
         state = state_of(self._plan, run)
         if state.kind != DONE:
-            detail = state.detail if state.kind == FAILED else f"its worker ended with exit code {code}"
+            said = f"its worker ended with exit code {code}: {last_line(log_file(self._plan, run))}"
+            detail = state.detail if state.kind == FAILED else said
             state = self._failed[run.name] = State(FAILED, detail)
         took = seconds(run)
         what = f"done in {in_words(took)}" if state.kind == DONE and took else state.kind
@@ -152,6 +169,12 @@ class _Driver:
         at = [(run.name, state_of(self._plan, run)) for run in self._plan.runs]
         under_way = [f"{name} {state.detail}".strip() for name, state in at if state.kind == RUNNING]
         self._say(f"under way: {', '.join(under_way) or 'nothing'}; {self._where()}")
+
+
+def _mixtures(run: Run) -> list[str]:
+    """Recipes whose mixtures a run needs, but for those of stages, which it builds itself."""
+    trained = [] if run.arm.staged else [run.arm.recipe]
+    return trained + ([run.arm.evaluate_on] if run.arm.evaluate_on else [])
 
 
 def estimates(plan: Plan) -> dict[str, float | None]:

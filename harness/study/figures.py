@@ -72,8 +72,8 @@ def svg(figure: Figure) -> bytes:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: a dollar sign would start mathematics. Cut where it would leave the
-    figure no room."""
+    """Text that matplotlib shows as it is: a dollar sign would start mathematics. What would leave the figure
+    no room is cut."""
     return (text if len(text) <= 60 else text[:59] + "…").replace("$", r"\$")
 
 

@@ -36,6 +36,15 @@ def log_file(plan: Plan, run: Run) -> Path:
     return plan.folder / "logs" / f"{run.name}.log"
 
 
+def last_line(log: Path) -> str:
+    """The last line of a log that says something."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """The record in a run's folder; empty where there is none that can be read."""
     try:

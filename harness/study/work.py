@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from data_recipes.store import read_meta, read_mixture
 from data_recipes.tables import write_text
 from harness.study.locks import lock
 from harness.study.planning import Plan, Run
-from harness.study.state import lacking, lock_file, log_file, read_record, write_record
+from harness.study.state import lacking, last_line, lock_file, log_file, read_record, write_record
 
 ROOT = Path(__file__).resolve().parents[2]
 BUSY = 75  # exit code: another process works on this run (EX_TEMPFAIL)
@@ -40,7 +39,7 @@ def work(plan: Plan, run: Run) -> int:
         while steps := lacking(run):
             try:
                 code = _do(steps[0], plan, run, record, held)
-                said = _last_line(log_file(plan, run))
+                said = last_line(log_file(plan, run))
             except UserError as error:
                 code, said = 2, f"error: {error}"
             if not code and lacking(run) == steps:
@@ -120,9 +119,8 @@ def _call(command: Sequence[str], log: Path, plan: Plan, held: int) -> tuple[int
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:  # interrupted or told to end: so is the step
-            process.send_signal(signal.SIGINT)
-            os.waitpid(process.pid, 0)
-            process.returncode = 130
+            process.terminate()
+            process.wait()
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, round(usage.ru_utime + usage.ru_stime, 1)
@@ -201,15 +199,6 @@ def _keep_apart(run: Run) -> None:
             f"{run.arm.recipe} trains on {len(both)} held-out patients of {run.arm.evaluate_on}, such as "
             f"{min(both)}: choose another first_patient"
         )
-
-
-def _last_line(log: Path) -> str:
-    """The last line that says something."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
 
 
 def _now() -> str:
