@@ -122,7 +122,8 @@ class _Driver:
         ]
         if not run.arm.staged or not any(one.name in self._working for one in alike):
             return False
-        return all(state_of(self._plan, one).kind != DONE for one in alike)
+        ended = [one for one in alike if one.name not in self._working]
+        return all(state_of(self._plan, one).kind != DONE for one in ended)
 
     def _worker(self, run: Run) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "harness.cli", "study", "run", self._spec, "--only", run.name]

@@ -28,7 +28,7 @@ def start(folder: Path, home: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(imax("smoke", folder=folder), env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(condition, process, minutes=5):
+def wait_for(condition, process, minutes=15):
     until = time.monotonic() + 60 * minutes
     while not condition():
         assert process.poll() is None, process.communicate()[1]

@@ -352,3 +352,30 @@ def test_the_slurm_script_does_the_run_of_its_number(plan, mixture, tmp_path):
         studies.finish(plan, run, mixture, share=0.5)
     with pytest.raises(UserError, match="nothing to submit"):
         write_slurm(plan, "smoke")
+
+
+def test_runs_that_share_stages_wait_for_the_first_that_makes_them(tmp_path, mixture, driven):
+    for name in ("a", "b"):
+        stages = {"style": "staged", "stages": [{"name": name, "mixture": "dmax"}]}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(stages))
+    plan = studies.plan(tmp_path, recipes=["a.yaml", "b.yaml"], seeds=[1, 2])
+    driven["mixture"] = mixture
+    said = Said()
+    drive.drive(plan, "x", jobs=2, say=said)
+    started = [line.split(":")[0] for line in said if line.endswith("starts")]
+    assert started[:2] == ["a-tiny-s1", "a-tiny-s2"]  # not b-tiny-s1 beside a-tiny-s1
+    assert sorted(started[2:]) == ["b-tiny-s1", "b-tiny-s2"]
+
+
+def test_a_mixture_that_cannot_be_built_fails_its_runs_only(plan, mixture, driven, monkeypatch):
+    def build(recipe):
+        if recipe == "dmax":
+            raise UserError("no such source")
+
+    monkeypatch.setattr(drive, "mixture_folder", build)
+    driven["mixture"] = mixture
+    states = drive.drive(plan, "x", say=Said())
+    assert {name: state.kind for name, state in states.items()} == {
+        "imax-tiny-s1": DONE, "dmax-tiny-s1": FAILED, "imax-tiny-s2": DONE, "dmax-tiny-s2": FAILED,
+    }  # fmt: skip
+    assert states["dmax-tiny-s1"].detail == "mixture: no such source"
