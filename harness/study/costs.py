@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_recipes.errors import UserError
+from data_recipes.recipe import mixture_folder
 from data_recipes.store import read_mixture
 from harness.runs import RunFolder
 from harness.study.state import read_record
@@ -96,9 +97,12 @@ def _steps(run: RunFolder) -> int:
 
 
 def _data(settings: Mapping[str, Any]) -> Data | None:
-    """What a run trained on; None where its mixture is gone."""
+    """What a run trained on, with what was mixed in; None where a mixture is gone."""
     try:
         found = _read(str(settings.get("mixture")))
+        for name in settings.get("mix") or ():
+            more = _read(str(mixture_folder(name, progress=False)))
+            found = Data(found.images | more.images, {**found.entries, **more.entries})
     except UserError:
         return None
     tasks = settings.get("tasks")

@@ -25,7 +25,7 @@ _HELD = {"entries": "entries", "images": "images", "steps": "drawn"}
 # Settings in which arms differ by design, or that do not touch the numbers.
 _FREE = frozenset({
     "recipe", "seed", "output_dir", "mixture", "mixture_hash", "model", "model_hash", "tasks", "stage_cache",
-    "start", "dynamics_mixture", "image_cache", "batching", "sharing", "num_train_epochs",
+    "start", "start_hash", "mix", "mix_hashes", "stages", "recipe_hash", "dynamics_mixture", "image_cache", "batching", "sharing", "num_train_epochs",
 })  # fmt: skip
 
 

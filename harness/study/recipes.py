@@ -127,13 +127,19 @@ def _raw(spec: str) -> dict[str, Any]:
 
 
 def _mixtures(raw: Mapping[str, Any]) -> list[str]:
-    """Mixtures that the stages of a staged recipe name, once each."""
-    found: list[str] = []
+    """Mixtures that the stages of a staged recipe name, once each: to train on, to annotate, to mix in."""
+    found: list[Any] = []
     for stage in raw.get("stages") or ():
         if isinstance(stage, dict):
-            found += [stage["mixture"]] if isinstance(stage.get("mixture"), str) else []
-            found += [name for name in stage.get("mix") or () if isinstance(name, str)]
-    return list(dict.fromkeys(found))
+            found += [part["mixture"] for part in _parts(stage) if "mixture" in part]
+            found += stage.get("mix") or ()
+    return list(dict.fromkeys(name for name in found if isinstance(name, str)))
+
+
+def _parts(stage: dict[str, Any]) -> list[dict[str, Any]]:
+    """The stage, and what it says of annotation: both may name a mixture."""
+    annotate = stage.get("annotate")
+    return [stage, annotate] if isinstance(annotate, dict) else [stage]
 
 
 def _beside(name: str, spec: str) -> str:
@@ -153,8 +159,9 @@ def _staged(spec: str, changes: Mapping[str, Any], folder: Path) -> dict[str, An
             beside = derive(beside, {"match.by": match}, f"{Path(beside).stem}-{match}", folder)
         places[name] = beside
     for stage in raw.get("stages") or ():
-        if "mixture" in stage:
-            stage["mixture"] = places[stage["mixture"]]
+        for part in _parts(stage):
+            if "mixture" in part:
+                part["mixture"] = places[part["mixture"]]
         if "mix" in stage:
             stage["mix"] = [places[name] for name in stage["mix"]]
     for dotted, value in rest.items():

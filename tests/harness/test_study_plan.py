@@ -115,6 +115,7 @@ def test_several_ways_of_matching_make_an_arm_each_of_decentralised_recipes_only
 def test_matching_reaches_the_decentralised_mixtures_of_a_staged_recipe(tmp_path):
     stages = [
         {"name": "first", "mixture": "dmax", "epochs": 1},
+        {"name": "pseudo", "annotate": {"mixture": "dmax"}},
         {"name": "clean", "mixture": "imax", "mix": ["dmax"]},
     ]
     staged = {"name": "staged", "style": "staged", "stages": stages}
@@ -124,9 +125,10 @@ def test_matching_reaches_the_decentralised_mixtures_of_a_staged_recipe(tmp_path
         ("staged-entries", ("entries", "imax"), True),
         ("staged-tokens", ("tokens", "imax"), True),
     ]
-    first, second = yaml.safe_load(Path(plan.arms[1].recipe).read_text())["stages"]
+    first, pseudo, clean = yaml.safe_load(Path(plan.arms[1].recipe).read_text())["stages"]
     assert load_recipe(first["mixture"]).match.by == "tokens"
-    assert second == {"name": "clean", "mixture": "imax", "mix": [first["mixture"]]}
+    assert pseudo == {"name": "pseudo", "annotate": {"mixture": first["mixture"]}}
+    assert clean == {"name": "clean", "mixture": "imax", "mix": [first["mixture"]]}
     assert load_recipe(first["mixture"]).name == "dmax-tokens"
 
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import scipy.stats
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -205,6 +206,12 @@ def test_a_staged_run_counts_the_steps_and_data_of_its_stages(tmp_path, mixture)
     assert (both.steps, both.drawn, both.tokens_computed) == (2 * single.steps, 2 * single.drawn, 1000)
     assert (both.images, both.entries) == (single.images, single.entries)  # the same data twice
     assert both.train_seconds == 120
+    # Two more images beside thirty of the same ids.
+    more = make_mixture(tmp_path / "more", train=32)
+    settings = yaml.safe_load((stage / "run.yaml").read_text())
+    (stage / "run.yaml").write_text(yaml.safe_dump(settings | {"mix": [str(more)]}))
+    mixed = costs(run.folder)
+    assert (mixed.images, mixed.entries) == (single.images + 2, single.entries + 16)
     record = read_record(run.folder)
     record["attempts"].append({"step": "score", "seconds": None})
     write_record(run.folder, record)
