@@ -24,8 +24,9 @@ _HELD = {"entries": "entries", "images": "images", "steps": "drawn"}
 
 # Settings in which arms differ by design, or that do not touch the numbers.
 _FREE = frozenset({
-    "recipe", "seed", "output_dir", "mixture", "mixture_hash", "model", "model_hash", "tasks", "stage_cache",
-    "start", "start_hash", "mix", "mix_hashes", "stages", "recipe_hash", "dynamics_mixture", "image_cache", "batching", "sharing", "num_train_epochs",
+    "recipe", "recipe_hash", "seed", "output_dir", "mixture", "mixture_hash", "mix", "mix_hashes", "model",
+    "model_hash", "tasks", "stages", "stage_cache", "start", "start_hash", "dynamics_mixture", "image_cache",
+    "batching", "sharing", "num_train_epochs",
 })  # fmt: skip
 
 
