@@ -57,13 +57,13 @@ def plan(study: Spec, output_dir: Folder = None) -> None:
 
     found = read_plan(study, output_dir)
     console = Console()
-    table = Table("run", "arm", "model", "seed", "state", "takes", "", box=None)
+    table = Table("run", "state", "takes", "", box=None)
+    table.columns[0].overflow = "fold"
     expected, counted = drive.estimates(found), dict[str, int]()
     for run in found.runs:
         state = state_of(found, run)
         counted[state.kind] = counted.get(state.kind, 0) + 1
-        cells = (run.name, run.arm.label, run.model.name, str(run.seed), state.kind)
-        table.add_row(*map(Text, (*cells, drive.in_words(expected[run.name]), state.detail)))
+        table.add_row(*map(Text, (run.name, state.kind, drive.in_words(expected[run.name]), state.detail)))
     console.print(table)
     counts = ", ".join(f"{number} {kind}" for kind, number in sorted(counted.items()))
     _say(f"{len(found.runs)} runs in {found.folder}: {counts}; {drive.left(found, found.study.jobs)}")
