@@ -48,12 +48,11 @@ def interval(row: Found) -> str:
 
 
 def verdict(found: Found, row: Found) -> str:
-    """What the interval of a difference of averages allows to say."""
-    if row["low"] > 0:
-        return f"{label(found, row['first'])} is better"
-    if row["high"] < 0:
-        return f"{label(found, row['second'])} is better"
-    return NO_DIFFERENCE
+    """What the interval of a difference of averages allows to say; of single runs nothing about their arms."""
+    if row["low"] <= 0 <= row["high"]:
+        return NO_DIFFERENCE
+    better = label(found, row["first"] if row["low"] > 0 else row["second"])
+    return f"{better} is better" if min(row["seeds"]) > 1 else f"the run of {better} is better, here"
 
 
 def _missing(found: Found) -> Iterator[str]:

@@ -76,7 +76,8 @@ def test_the_side_that_is_better_is_named_whichever_it_is(tmp_path, mixture):
 def test_one_seed_is_said_to_say_nothing_of_other_seeds(tmp_path, mixture):
     plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1], reference="dmax")
     found = told(plan, mixture, {"imax": 0.9, "dmax": 0.4})
-    assert "one seed each, so this says nothing of other seeds" in line(found, "imax − dmax: ")
+    said = line(found, "imax − dmax: ")
+    assert "one seed each, so this says nothing of other seeds: the run of imax is better, here." in said
     assert line(found, "One seed only so far: imax, dmax.")
     assert all(one["sd"] is None for one in found["levels"])
 
