@@ -48,7 +48,7 @@ def interval(row: Found) -> str:
 
 
 def verdict(found: Found, row: Found) -> str:
-    """What the interval of a difference of averages allows to say; of single runs nothing about their arms."""
+    """What the interval of a difference of averages allows to say; of single runs nothing on their arms."""
     if row["low"] <= 0 <= row["high"]:
         return NO_DIFFERENCE
     better = label(found, row["first"] if row["low"] > 0 else row["second"])
