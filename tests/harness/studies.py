@@ -16,6 +16,9 @@ from taco_probe.dynamics import measurement
 from tests.eval.run_folders import make_run, score_run
 from tests.taco_probe.dynamics import fakes
 
+# Begins a script that takes a lock.
+HOLD = "import sys, time; from pathlib import Path; from harness.study.locks import lock\n"
+
 
 def study(folder: Path, **keys: Any) -> tuple[Study, Path]:
     """A study file with these keys, read."""
