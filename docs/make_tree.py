@@ -30,6 +30,7 @@ ABOUT = {
     "docs/generation.md": "how answers are generated: shared prefixes, several processes, vLLM",
     "docs/metrics.md": "every metric, intervals, comparisons, seeds",
     "docs/metrics-outside.md": "RadGraph, CheXbert, RaTEScore, GREEN and others, merged into the scores",
+    "docs/study.md": "recipes x models x seeds: the study file, its folder, its report",
     "docs/gallery.png": "sixteen phantom radiographs",
     "tests/": "mirror the folders above",
     ".ci/run": "what must hold before a change lands",

@@ -59,7 +59,7 @@ def sections(folders: Sequence[Path], *, reference: str | None = None) -> list[S
 def _section(test_hash: str, runs: Sequence[Standing], chosen: str | None, *, several: bool) -> Section:
     first = runs[0].scores
     tasks = list(first["tasks"])
-    pairs, images, notes = _held_out([run.scores for run in runs], test_hash)
+    pairs, images, notes = held_out([run.scores for run in runs], test_hash)
     resamples = first.get("interval", {}).get("resamples", RESAMPLES)
     runs = [with_answers(run, pairs, resamples) for run in runs]
     notes += [
@@ -96,7 +96,7 @@ def _section(test_hash: str, runs: Sequence[Standing], chosen: str | None, *, se
     )
 
 
-def _held_out(
+def held_out(
     found: Sequence[Mapping[str, Any]], expected: str
 ) -> tuple[list[tuple[Image, Entry]], Path | None, list[str]]:
     """The test entries that runs were scored on, from the first of their mixtures that is still there."""

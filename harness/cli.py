@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": ("harness.commands.evaluate", "evaluate", "Score a run on the seven tasks of the test set."),
     "leaderboard": ("harness.commands.evaluate", "leaderboard", "Compare runs: a table and an HTML page."),
     "dynamics": ("harness.commands.dynamics", "app", "Measure and compare optimisation dynamics."),
+    "study": ("harness.commands.study", "app", "Run recipes x models x seeds, and report on one page."),
     "models": ("harness.commands.models", "models", "The models by name: weights, terms, memory."),
     "tiny": ("harness.commands.tiny", "tiny", "Write a family's tiny flavour, to try a path without a GPU."),
     "merge": ("harness.commands.merge", "merge", "Fold a run's adapter into its base model."),

@@ -183,6 +183,14 @@ def flags() -> list[str]:
     return [name for cls in CLASSES for name in _names(cls)]
 
 
+def check_flags(names: Iterable[str]) -> None:
+    """Raises UserError for a name that is no flag, with a did-you-mean."""
+    known = flags()
+    for name in names:
+        if name not in known:
+            raise _unknown_key(name, known)
+
+
 def _names(cls: Any) -> list[str]:
     return [f.name for f in dataclasses.fields(cls) if f.init]
 

@@ -4,27 +4,16 @@ run."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
 from harness import be_quiet
-
-
-class _CompareByDefault(TyperGroup):
-    """`imax dynamics RUN RUN` without the word compare."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Puts the default command in front of what names none."""
-        if args and args[0] not in (*self.commands, "--help"):
-            args = ["compare", *args]
-        return list(super().parse_args(ctx, args))
-
+from harness.commands.groups import defaulting_to
 
 app = typer.Typer(
-    cls=_CompareByDefault,
+    cls=defaulting_to("compare"),
     no_args_is_help=True,
     help="imax dynamics RUN RUN... compares runs; imax dynamics measure RUN measures a finished one.",
 )

@@ -1,0 +1,183 @@
+"""The plan of a study: every run with its folder, its settings and the hash that ties it to the plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from data_recipes.errors import UserError, unknown
+from harness.study import recipes
+from harness.study.arms import Arm, arms_of
+from harness.study.spec import Model, Study, read_study
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run and how it is scored.
+
+    Attributes:
+        settings: of harness/train.py, less paths of this study.
+        key: hash of all that training depends on: settings, recipe, weights of a model's folder.
+        evaluation: hash of all that scoring depends on.
+        scores: folder of its scores.json.
+    """
+
+    name: str
+    arm: Arm
+    model: Model
+    seed: int
+    folder: Path
+    settings: Mapping[str, Any]
+    key: str
+    evaluation: str
+    scores: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with all its runs. `of` maps (arm, model) to their runs: arms that train alike share them."""
+
+    study: Study
+    folder: Path
+    arms: Sequence[Arm]
+    runs: Sequence[Run]
+    of: Mapping[tuple[str, str], Sequence[Run]]
+
+    @cached_property
+    def reference(self) -> str:
+        """The name of the arm that others are compared with."""
+        return self.study.reference or self.arms[0].name
+
+    @property
+    def old(self) -> Path:
+        """Where runs of former settings are kept."""
+        return self.folder / "old"
+
+    def run(self, name: str) -> Run:
+        """Raises UserError: no such run."""
+        for run in self.runs:
+            if run.name == name:
+                return run
+        raise unknown("run", name, [run.name for run in self.runs], "imax study plan lists them")
+
+    def kept(self) -> list[Path]:
+        """Run folders of former settings, which no longer belong to the plan."""
+        named = {run.name for run in self.runs}
+        beside = (path for path in (self.folder / "runs").glob("*") if path.name not in named)
+        return sorted([*self.old.glob("*"), *beside])
+
+
+def read_plan(spec: str, output_dir: Path | None = None) -> Plan:
+    """The plan of a study file, or of a shipped study by its name.
+
+    Args:
+        output_dir: the study's folder; by default studies/<name>.
+
+    Raises:
+        UserError: the file, a recipe or a model folder is wrong.
+    """
+    study, root = read_study(spec)
+    return make_plan(study, root, output_dir or Path("studies") / study.name)
+
+
+def make_plan(study: Study, root: Path, folder: Path) -> Plan:
+    """The plan of a study in its folder; seed by seed, so that a part of it compares like with like.
+
+    Raises:
+        UserError: as `read_plan`.
+    """
+    arms = arms_of(study, root, folder / "recipes")
+    models = [(model, _model(model, root)) for model in study.models]
+    seeds = list(dict.fromkeys(seed for arm in arms for seed in arm.seeds))
+    runs: dict[tuple[str, str], Run] = {}
+    of: dict[tuple[str, str], list[Run]] = {}
+    for seed in seeds:
+        for arm in arms:
+            for model, path in models:
+                if seed in arm.seeds:
+                    made = _run(study, arm, model, path, seed, root, folder)
+                    # Of two arms that train alike the second takes the runs of the first.
+                    run = runs.setdefault((made.key, str(made.arm.evaluate_on)), made)
+                    of.setdefault((arm.name, model.name), []).append(run)
+    _check_names(runs.values())
+    return Plan(study, folder, arms, list(runs.values()), of)
+
+
+def _run(study: Study, arm: Arm, model: Model, path: str, seed: int, root: Path, folder: Path) -> Run:
+    name = f"{arm.name}-{model.name}-s{seed}"
+    settings: dict[str, Any] = {"recipe": arm.recipe, "model": path, "seed": seed}
+    settings |= {**arm.arguments, **model.arguments}
+    if study.dynamics:
+        measured = study.dynamics.model_dump(exclude_none=True) | {"mixture": _probed(study, arm, root)}
+        settings |= {f"dynamics_{key}": value for key, value in measured.items() if value is not None}
+    # A recipe file that the study wrote is known by its content, not by where it lies.
+    told = {
+        key: value for key, value in settings.items() if key not in ("recipe", "dynamics_mixture", "model")
+    }
+    mixtures = [_described(arm.recipe), _described(settings.get("dynamics_mixture"))]
+    key = _hash([told, mixtures, Path(path).name, _weights(path), study.launch])
+    scored = study.evaluation.model_dump() | {"mixture": _described(arm.evaluate_on)}
+    where = folder / "runs" / name
+    scores = where / f"eval-{Path(arm.evaluate_on).stem}" if arm.evaluate_on else where
+    return Run(name, arm, model, seed, where, settings, key, _hash([key, scored]), scores)
+
+
+def _probed(study: Study, arm: Arm, root: Path) -> str | None:
+    """The mixture that probe entries come from; None for the run's own, which a decentralised recipe shares
+    with the one it is matched to."""
+    assert study.dynamics is not None
+    if study.dynamics.mixture:
+        return recipes.find(study.dynamics.mixture, root)
+    return arm.evaluate_on
+
+
+def _model(model: Model, root: Path) -> str:
+    """What `--model` is given: a folder as an absolute path, any other name as it is.
+
+    Raises:
+        UserError: a path leads nowhere.
+    """
+    given = model.model or model.name
+    for path in (root / given, Path(given)):
+        if path.is_dir():
+            return str(path.resolve())
+    if given.startswith((".", "/", "~")):
+        raise UserError(f"model {model.name}: there is no folder {given}")
+    return given
+
+
+def _weights(path: str) -> str | None:
+    """Hash of the weights in a checkpoint folder; None for a name."""
+    files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []
+    return _weights_now(path, *((file.name, file.stat().st_mtime_ns) for file in files)) if files else None
+
+
+@cache
+def _weights_now(path: str, *state: tuple[str, int]) -> str | None:
+    from harness.provenance import hash_weights  # imports torch
+
+    return hash_weights(path)
+
+
+def _described(spec: str | None) -> str:
+    return _hash(recipes.described(spec)) if spec else ""
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_names(runs: Iterable[Run]) -> None:
+    """Raises UserError where two runs share a folder, as do arm `a`, model `b-c` and arm `a-b`, model `c`."""
+    names = [run.name for run in runs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two runs would be called {twice}: give an arm or a model another name")
+    if bad := next((name for name in names if not re.fullmatch(r"[\w.-]+", name)), None):
+        raise UserError(f"{bad!r} can't be a folder's name")

@@ -1,0 +1,274 @@
+"""study.yaml: what may stand in it, and clear errors for what may not. docs/study.md explains every key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from data_recipes.errors import UserError, unknown
+from data_recipes.recipe_file import MatchBy
+from data_recipes.tasks import TASKS
+
+FOLDER = Path(__file__).parents[1] / "studies"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+# Flags that the study sets itself.
+OWN = frozenset({
+    "recipe", "model", "seed", "output_dir", "overwrite", "threads", "stage_cache", "resume_from_checkpoint",
+    "dynamics_steps", "dynamics_entries", "dynamics_mixture", "dynamics_split", "dynamics_seed",
+    "dynamics_fisher", "dynamics_leave_out", "dynamics_affinity",
+})  # fmt: skip
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _not_own(flags: Any) -> Any:
+    """Refuses flags that the study sets itself."""
+    for key in flags if isinstance(flags, dict) else ():
+        if key in OWN:
+            raise ValueError(f"--{key} is set by the study and can't stand among arguments")
+    return flags
+
+
+Flags = Annotated[dict[str, Any], BeforeValidator(_not_own)]
+
+
+class Arm(_Part):
+    """One thing compared.
+
+    Attributes:
+        name: of the arm, and of its run folders.
+        base: recipe name, recipe file or mixture folder; by default what `name` says.
+        changes: to the recipe, with dotted or nested keys.
+        arguments: training flags of this arm alone.
+        label: what tables and figures call it; by default its name.
+    """
+
+    name: str = Field(pattern=NAME)
+    base: str = ""
+    changes: dict[str, Any] = {}
+    arguments: Flags = {}
+    label: str = ""
+
+
+class Model(_Part):
+    """A model. `model` is what `--model` takes, by default the name; `arguments` are flags of its own."""
+
+    name: str = Field(pattern=NAME)
+    model: str = ""
+    arguments: Flags = {}
+
+
+class Dynamics(_Part):
+    """What is measured while runs train: the flags `--dynamics_<key>`. Without `mixture` probe entries come
+    from the run's own mixture (a decentralised one has the validation split of the one it is matched to),
+    those of arms of `density` from the recipe they vary."""
+
+    steps: str = "0,50%,end"
+    entries: int = Field(default=256, ge=2)
+    mixture: str | None = None
+    split: str = "validation"
+    seed: int = Field(default=0, ge=0)
+    fisher: str = "empirical"
+    affinity: bool = False
+    leave_out: str | None = None
+
+
+class Evaluation(_Part):
+    """How runs are scored: the flags of `imax eval`. Without `mixture` a run is scored on the test set of its
+    own mixture, arms of `density` on that of the recipe they vary."""
+
+    mixture: str | None = None
+    split: str = "test"
+    blind: bool = True
+    backend: str = "transformers"
+    batch_size: int | None = Field(default=None, ge=1)
+    batch_tokens: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
+    resamples: int = Field(default=10_000, ge=100)
+
+
+class Density(_Part):
+    """Arms with other numbers of entries on an image, at an equal number of entries in all.
+
+    Attributes:
+        entries_per_image: one arm each. The recipe's own value is the recipe itself.
+        recipe: an image-centric one.
+        entries: training entries of each arm; by default those of the recipe.
+        first_patient: of the training images of the new arms, far from those of the recipe's test set.
+    """
+
+    entries_per_image: list[float] = Field(min_length=1)
+    recipe: str = "imax"
+    entries: int | None = Field(default=None, ge=1)
+    first_patient: int = Field(default=100_000_000, ge=0)
+    seeds: list[int] | None = Field(default=None, min_length=1)
+    arguments: Flags = {}
+
+
+class Transfer(_Part):
+    """Arms that train on one task, or on all tasks but one, of one recipe; all are scored on every task.
+
+    Attributes:
+        tasks: those tried; by default all seven.
+        seeds: by default those of the study.
+        arguments: flags of these arms, such as `max_steps` to hold the number of steps equal.
+    """
+
+    recipe: str = "imax"
+    train_on_one: bool = True
+    leave_one_out: bool = True
+    tasks: list[str] = Field(default=list(TASKS), min_length=1)
+    seeds: list[int] | None = Field(default=None, min_length=1)
+    arguments: Flags = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> Transfer:
+        if not (self.train_on_one or self.leave_one_out):
+            raise ValueError("one of train_on_one and leave_one_out must be true")
+        for task in self.tasks:
+            if task not in TASKS:
+                raise ValueError(str(unknown("task", task, TASKS)))
+        return self
+
+
+def _listed(value: Any) -> Any:
+    """One value where a list may stand."""
+    return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+
+def _named(key: str) -> BeforeValidator:
+    """Lets a plain text stand for a mapping: `imax` for `{name: imax}`, a path for name and path."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if re.fullmatch(NAME, value) and not value.endswith((".yaml", ".yml")):
+            return {"name": value}
+        return {"name": re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(value).stem).strip("-.") or "x", key: value}
+
+    return BeforeValidator(convert)
+
+
+def _density(value: Any) -> Any:
+    return {"entries_per_image": [float(v) for v in value]} if isinstance(value, list) else value
+
+
+class Study(_Part):
+    """The file.
+
+    Attributes:
+        match: what decentralised recipes hold equal to the recipe they are matched to, in place of what they
+            say; of several values each makes an arm of its own.
+        reference: the arm that others are compared with; by default the first.
+        contrasts: more pairs of arms to compare.
+        minutes: what a run takes, as a guess until one has finished.
+        launch: arguments of `accelerate launch`; without them a run is one plain process.
+        jobs, threads: runs at a time, and CPU threads of each (0: share out all cores).
+    """
+
+    name: str = Field(pattern=NAME)
+    description: str = ""
+    recipes: list[Annotated[Arm, _named("base")]] = Field(min_length=1)
+    models: list[Annotated[Model, _named("model")]] = Field(default=[Model(name="tiny")], min_length=1)
+    seeds: Annotated[list[int], BeforeValidator(_listed)] = Field(default=[1], min_length=1)
+    arguments: Flags = {}
+    match: Annotated[list[MatchBy], BeforeValidator(_listed)] = []
+    dynamics: Dynamics | None = None
+    evaluation: Evaluation = Evaluation()
+    density: Annotated[Density, BeforeValidator(_density)] | None = None
+    transfer: Transfer | None = None
+    reference: str = ""
+    contrasts: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
+    minutes: float | None = Field(default=None, gt=0)
+    launch: str | None = None
+    jobs: int = Field(default=1, ge=1)
+    threads: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Study:
+        named: tuple[tuple[str, list[Any]], ...] = (
+            ("recipe", [arm.name for arm in self.recipes]),
+            ("model", [model.name for model in self.models]),
+            ("seed", self.seeds),
+            ("match", list(self.match)),
+        )
+        for what, found in named:
+            if twice := [one for one in found if found.count(one) > 1]:
+                raise ValueError(f"{what} {twice[0]} is named twice: give one of them another name")
+        return self
+
+
+def study_names() -> list[str]:
+    """Names of the shipped studies."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_study(spec: str) -> tuple[Study, Path]:
+    """A study by the name of a shipped one, or its file; and the folder that its relative paths start from.
+
+    Raises:
+        UserError: there is no such study, or something in it is wrong; recipes and models are not looked at.
+    """
+    path = FOLDER / f"{spec}.yaml" if spec in study_names() else Path(spec)
+    if not path.is_file():
+        if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+            raise UserError(f"no study file {spec}")
+        raise unknown("study", spec, study_names(), "Or name a study file")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+        raise UserError(f"{path}: a study is a mapping of keys to values")
+    try:
+        return Study.model_validate({"name": path.stem, **raw}), path.resolve().parent
+    except ValidationError as error:
+        # A misspelt key also leaves the right one missing: what stands there comes first.
+        errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+        raise _explained(errors[0], path.name) from None
+
+
+def _explained(error: ErrorDetails, where: str) -> UserError:
+    """One of pydantic's errors as one line."""
+    keys = [str(key) for key in error["loc"]]
+    dotted, value = ".".join(keys), error["input"]
+    if error["type"] == "extra_forbidden":
+        known = (".".join([*keys[:-1], name]) for name in _fields(keys[:-1]))
+        return UserError(f"{where}: {unknown('key', dotted, known)}")
+    if error["type"] == "missing":
+        return UserError(f"{where}: key {dotted} is missing")
+    if error["type"] == "literal_error":
+        return UserError(f"{where}: {unknown(dotted, str(value), get_args(MatchBy))}")
+    trap = ""
+    if isinstance(value, bool):
+        trap = "; YAML reads yes, no, on, off as true and false"
+    elif isinstance(value, str) and error["type"] in ("float_type", "int_type"):
+        trap = "; write a number without quotes (YAML reads 1e-4 as text: write 1.0e-4)"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    shown = f"{dotted} is {value!r}: " if dotted and not isinstance(value, Mapping) else ""
+    return UserError(f"{where}: {shown}{message}{trap}")
+
+
+def _fields(keys: list[str]) -> Iterator[str]:
+    """Names of the keys that may stand below `keys`."""
+    model: type[BaseModel] = Study
+    for key in keys:
+        if key in model.model_fields:
+            model = _inner(model.model_fields[key].annotation) or model
+    yield from model.model_fields
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    """The schema inside an annotation such as `list[Annotated[Arm, ...]]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _inner(part))), None)

@@ -1,0 +1,83 @@
+"""Studies with made-up runs: scored, measured and recorded by the real writers, trained by nobody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.study.planning import Plan, Run, make_plan
+from harness.study.spec import Study, read_study
+from harness.study.state import write_record
+from taco_probe.dynamics import measurement
+from tests.eval.run_folders import make_run, score_run
+from tests.taco_probe.dynamics import fakes
+
+# Begins a script that takes a lock.
+HOLD = "import sys, time; from pathlib import Path; from harness.study.locks import lock\n"
+
+
+def study(folder: Path, **keys: Any) -> tuple[Study, Path]:
+    """A study file with these keys, read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({"name": "made", **keys}))
+    return read_study(str(path))
+
+
+def plan(folder: Path, **keys: Any) -> Plan:
+    """Its plan, in `folder`/study."""
+    read, root = study(folder, **keys)
+    return make_plan(read, root, folder / "study")
+
+
+def finish(
+    plan: Plan, run: Run, mixture: Path, *, share: float, decay: float = 1.0, **provenance: Any
+) -> None:
+    """A run folder as training, measuring and scoring leave it; a share of the answers is right."""
+    make_run(
+        run.folder,
+        mixture,
+        recipe=run.arm.recipe,
+        share=share,
+        luck=hash_of(run.name),
+        seed=run.seed,
+        batching="entry",
+    )
+    where = {"output_dir": run.scores, "mixture": str(mixture)} if run.arm.evaluate_on else {}
+    score_run(run.folder, **where)
+    (run.folder / "adapter").mkdir()
+    facts = {
+        "finished": "now",
+        "wall_seconds": 60.0,
+        "parameters": {"trainable": 10, "all": 20},
+        "sessions": [{"to_step": 30}],
+    }
+    (run.folder / "provenance.json").write_text(json.dumps(facts | provenance))
+    line = {"step": 30, "loss": 1.0, "tokens": 500.0, "tokens_unshared": 900.0}
+    (run.folder / "train.jsonl").write_text(json.dumps(line) + "\n")
+    if plan.study.dynamics:
+        measured = fakes.measured(20, seed=hash_of(run.name) % 1000, decay=decay)
+        measurement.write(measured, run.folder / measurement.FOLDER)
+    attempts = [{"step": "train", "seconds": 60.0, "processor_seconds": 55.0, "exit": 0}]
+    write_record(run.folder, {"key": run.key, "evaluation": run.evaluation, "attempts": attempts})
+
+
+def finish_all(
+    plan: Plan,
+    mixture: Path,
+    share: Callable[[Run], float],
+    *,
+    decay: Callable[[Run], float] = lambda run: 1.0,
+) -> None:
+    """All runs of the plan."""
+    for run in plan.runs:
+        finish(plan, run, mixture, share=share(run), decay=decay(run))
+
+
+def hash_of(text: str) -> int:
+    """A number for a text, the same in every process."""
+    return sum((place + 1) * ord(letter) for place, letter in enumerate(text))

@@ -1,0 +1,219 @@
+"""study.yaml and the plan made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_recipes.errors import UserError
+from data_recipes.recipe import load_recipe
+from data_recipes.tasks import TASKS
+from harness.study.planning import make_plan, read_plan
+from harness.study.spec import FOLDER, read_study, study_names
+from tests.harness import studies
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_study_is_read_and_is_called_as_its_file(path):
+    study, _ = read_study(path.stem)
+    assert study.name == path.stem
+    assert study.description
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"recipes": ["imax"], "sedes": [1]}, "unknown key 'sedes': did you mean 'seeds'?"),
+        (
+            {"recipes": ["imax"], "dynamics": {"step": "end"}},
+            "unknown key 'dynamics.step': did you mean 'dynamics.steps'?",
+        ),
+        (
+            {"recipes": [{"name": "a", "bases": "imax"}]},
+            "unknown key 'recipes.0.bases': did you mean 'recipes.0.base'?",
+        ),
+        ({"recipes": ["imax"], "match": "entry"}, "did you mean 'entries'?"),
+        ({}, "key recipes is missing"),
+        ({"recipes": ["imax"], "seeds": [True]}, "YAML reads yes, no, on, off as true and false"),
+        ({"recipes": ["imax"], "seeds": [1, 1]}, "seed 1 is named twice"),
+        ({"recipes": ["imax", "imax"]}, "recipe imax is named twice"),
+        ({"recipes": ["imax"], "arguments": {"seed": 3}}, "--seed is set by the study"),
+        ({"recipes": ["imax"], "transfer": {"tasks": ["vqaa"]}}, "did you mean 'vqa'?"),
+        (
+            {"recipes": ["imax"], "transfer": {"train_on_one": False, "leave_one_out": False}},
+            "one of train_on_one and leave_one_out must be true",
+        ),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_that_says_where(tmp_path, keys, message):
+    with pytest.raises(UserError) as caught:
+        studies.study(tmp_path, **keys)
+    assert message in str(caught.value)
+    assert "study.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"recipes": ["imaxx"]}, "unknown recipe 'imaxx': did you mean 'imax'?"),
+        ({"recipes": ["imax", "dmax"], "reference": "dmx"}, "unknown arm 'dmx': did you mean 'dmax'?"),
+        ({"recipes": ["imax"], "contrasts": [["imax", "dmax"]]}, "unknown arm 'dmax'"),
+        ({"recipes": ["imax"], "models": ["./nowhere"]}, "there is no folder ./nowhere"),
+        (
+            {"recipes": ["dmax"], "density": {"entries_per_image": [1.0], "recipe": "dmax"}},
+            "density needs an image-centric recipe",
+        ),
+        (
+            {
+                "recipes": [{"name": "a", "base": "imax"}, {"name": "a-b", "base": "dmax"}],
+                "models": [{"name": "b-c", "arguments": {"lora_r": 2}}, {"name": "c"}],
+            },
+            "two runs would be called a-b-c-s1",
+        ),
+    ],
+)
+def test_what_only_recipes_and_models_tell_fails_at_planning(tmp_path, keys, message):
+    read, root = studies.study(tmp_path, **keys)
+    with pytest.raises(UserError, match=message):
+        make_plan(read, root, tmp_path / "study")
+
+
+def test_an_unknown_study_is_told_with_the_nearest_name():
+    with pytest.raises(UserError, match="did you mean 'phantom'"):
+        read_plan("phantm")
+    assert "smoke" in study_names()
+
+
+def test_runs_come_seed_by_seed_so_that_a_part_compares_like_with_like(tmp_path):
+    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[3, 1])
+    assert [run.name for run in plan.runs] == ["imax-tiny-s3", "dmax-tiny-s3", "imax-tiny-s1", "dmax-tiny-s1"]
+    assert plan.runs[0].folder == tmp_path / "study" / "runs" / "imax-tiny-s3"
+    assert plan.reference == "imax"
+
+
+def test_several_ways_of_matching_make_an_arm_each_of_decentralised_recipes_only(tmp_path):
+    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], match=["entries", "tokens"])
+    recipes = {arm.name: arm.recipe for arm in plan.arms}
+    assert list(recipes) == ["imax", "dmax-entries", "dmax-tokens"]
+    assert recipes["dmax-entries"] == "dmax"  # as the recipe says anyway
+    changed = load_recipe(recipes["dmax-tokens"])
+    assert changed.match.by == "tokens"
+    same = changed.model_copy(
+        update={"name": "dmax", "match": changed.match.model_copy(update={"by": "entries"})}
+    )
+    assert same == load_recipe("dmax")
+    one = studies.plan(tmp_path / "one", recipes=["imax", "dmax"], match="images")
+    assert [arm.name for arm in one.arms] == ["imax", "dmax"]
+    assert [arm.match for arm in one.arms] == [None, ("images", "imax")]
+
+
+def test_matching_reaches_the_decentralised_mixtures_of_a_staged_recipe(tmp_path):
+    stages = [
+        {"name": "first", "mixture": "dmax", "epochs": 1},
+        {"name": "pseudo", "annotate": {"mixture": "dmax"}},
+        {"name": "clean", "mixture": "imax", "mix": ["dmax"]},
+    ]
+    staged = {"name": "staged", "style": "staged", "stages": stages}
+    (tmp_path / "staged.yaml").write_text(yaml.safe_dump(staged))
+    plan = studies.plan(tmp_path, recipes=["staged.yaml"], match=["entries", "tokens"])
+    assert [(arm.name, arm.match, arm.staged) for arm in plan.arms] == [
+        ("staged-entries", ("entries", "imax"), True),
+        ("staged-tokens", ("tokens", "imax"), True),
+    ]
+    first, pseudo, clean = yaml.safe_load(Path(plan.arms[1].recipe).read_text())["stages"]
+    assert load_recipe(first["mixture"]).match.by == "tokens"
+    assert pseudo == {"name": "pseudo", "annotate": {"mixture": first["mixture"]}}
+    assert clean == {"name": "clean", "mixture": "imax", "mix": [first["mixture"]]}
+    assert load_recipe(first["mixture"]).name == "dmax-tokens"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(1, 7.46), st.integers(50, 20_000))
+def test_arms_of_a_density_curve_have_an_equal_number_of_entries(tmp_path_factory, value, total):
+    block = {"entries_per_image": [value], "entries": total}
+    plan = studies.plan(tmp_path_factory.mktemp("density"), recipes=["imax"], density=block)
+    recipe = load_recipe(plan.arms[1].recipe)
+    assert recipe.density.entries_per_image == value
+    assert abs(recipe.images.train * value - total) <= value / 2 + 1e-6
+    assert 1 <= recipe.density.tasks_per_image <= min(value, 4.1) + 1e-4
+
+
+def test_other_densities_train_on_other_patients_and_are_scored_where_their_recipe_is(tmp_path):
+    plan = studies.plan(tmp_path, recipes=["imax"], density=[1, 7.46])
+    _, one, own = plan.arms
+    assert load_recipe(one.recipe).first_patient > 10_000_000
+    assert one.evaluate_on == "imax"
+    assert plan.runs[1].scores == plan.runs[1].folder / "eval-imax"
+    assert own.recipe == "imax"
+    assert plan.of["density-7.46", "tiny"] == plan.of["imax", "tiny"]  # not trained twice
+    assert len(plan.runs) == 2
+
+
+def test_the_transfer_block_trains_on_one_task_and_on_all_but_one(tmp_path):
+    plan = studies.plan(tmp_path, recipes=["imax"], seeds=[1, 2], transfer={"seeds": [2]})
+    arms = {arm.name: arm for arm in plan.arms}
+    assert len(arms) == 2 + 2 * len(TASKS)
+    assert arms["only-vqa"].arguments["tasks"] == ["vqa"]
+    assert sorted(arms["without-vqa"].arguments["tasks"]) == sorted(set(TASKS) - {"vqa"})
+    assert plan.of["all-tasks", "tiny"] == [plan.run("imax-tiny-s2")]
+    assert {run.seed for run in plan.runs if run.arm.block == "transfer"} == {2}
+
+
+def keys(plan):
+    return {run.name: run.key for run in plan.runs}
+
+
+def test_the_key_of_a_run_changes_with_what_touches_its_weights_and_with_nothing_else(tmp_path):
+    base = {"recipes": ["imax", "dmax"], "arguments": {"learning_rate": 0.003}, "dynamics": {"steps": "end"}}
+    plan = studies.plan(tmp_path, **base)
+    for same in (
+        {"jobs": 4, "threads": 2},
+        {"evaluation": {"limit": 3}},
+        {"description": "x"},
+        {"seeds": [1, 2]},
+    ):
+        again = keys(studies.plan(tmp_path, **base | same))
+        assert {name: again[name] for name in keys(plan)} == keys(plan), same
+    for other in (
+        {"arguments": {"learning_rate": 0.001}},
+        {"dynamics": {"steps": "0,end"}},
+        {"launch": "--num_processes 2"},
+        {
+            "recipes": [
+                {"name": "imax", "changes": {"images.train": 5}},
+                {"name": "dmax", "changes": {"seed": 5}},
+            ]
+        },
+    ):
+        changed = keys(studies.plan(tmp_path, **base | other))
+        assert all(changed[name] != key for name, key in keys(plan).items()), other
+    scored = studies.plan(tmp_path, **base, evaluation={"limit": 3})
+    assert scored.runs[0].evaluation != plan.runs[0].evaluation
+
+
+def test_the_key_follows_the_content_of_recipe_files_and_of_weights_not_their_place(tmp_path):
+    found = []
+    for name, images, weights in (("a", 9, b"1"), ("b", 9, b"1"), ("c", 8, b"1"), ("d", 9, b"2")):
+        folder = tmp_path / name
+        (folder / "net").mkdir(parents=True)
+        (folder / "net" / "model.safetensors").write_bytes(weights)
+        recipe = load_recipe("imax", {"images.train": images}).model_dump(exclude_none=True)
+        (folder / "own.yaml").write_text(yaml.safe_dump(recipe))
+        plan = studies.plan(folder, recipes=["own.yaml"], models=["net"])
+        assert plan.runs[0].name == "own-net-s1"
+        found.append(plan.runs[0].key)
+    assert found[0] == found[1]
+    assert len({found[0], found[2], found[3]}) == 3
+
+
+def test_the_matched_recipe_is_part_of_the_key_of_a_decentralised_one(tmp_path):
+    changed = {"match": {"changes": {"images": {"train": 7}}}}
+    arms = [{"name": "dmax"}, {"name": "less", "base": "dmax", "changes": changed}]
+    plan = studies.plan(tmp_path, recipes=arms)
+    assert plan.runs[0].key != plan.runs[1].key
+    assert load_recipe(plan.arms[1].recipe).match.changes == changed["match"]["changes"]
