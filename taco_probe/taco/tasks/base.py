@@ -45,8 +45,8 @@ class Task:
         make: the function; `strength` is 1 for tasks without one.
         needs: "mask": some foreground and some background; "regions": at least two connected regions;
             "classes": at least two labels that mean classes; "colour": an image with colour.
-        strengths: from where strengths are drawn, within 0..1; None for a task that has none. Strength 0 makes
-            input and target equal.
+        strengths: from where strengths are drawn, within 0..1; None for a task that has none. Strength 0
+            makes input and target equal.
         summary: what it is, one line.
     """
 
@@ -128,7 +128,7 @@ def check(image: Array, annotation: Labels | None) -> None:
     if min(image.shape[:2]) < MIN_SIDE:
         raise UserError(f"image of {_size(image)} pixels: at least {MIN_SIDE} a side are needed")
     low, high = float(image.min()), float(image.max())
-    if not (0 <= low and high <= 1):  # false for NaN too
+    if not (low >= 0 and high <= 1):  # false for NaN too
         raise UserError(f"image must be in 0..1, not {low:g}..{high:g}")
     if annotation is None:
         return

@@ -84,8 +84,8 @@ def jpeg(image: Array, strength: float, rng: Random) -> NDArray[Any]:
 
 
 def bias_field(image: Array, strength: float, rng: Random) -> NDArray[Any]:
-    """Multiplied by the exponential of a quadratic field, as receive coils do in MR; brightest spot as it was.
-    Across the image the field spans up to a factor of e**2."""
+    """Multiplied by the exponential of a quadratic field, as receive coils do in MR. The field spans a factor of
+    e**2 at strength 1, and is 1 where it is largest."""
     y, x = (np.linspace(-1, 1, side) for side in image.shape[:2])
     a = rng.uniform(-1, 1, 5)
     field = a[0] * y[:, None] + a[1] * x + a[2] * y[:, None] ** 2 + a[3] * x**2 + a[4] * y[:, None] * x
@@ -94,16 +94,13 @@ def bias_field(image: Array, strength: float, rng: Random) -> NDArray[Any]:
 
 
 def sparse_view(image: Array, strength: float, rng: Random) -> NDArray[Any]:
-    """Filtered back projection from few parallel projections: 180 towards strength 0, 8 at strength 1."""
+    """Filtered back projection from few parallel projections: 180 towards strength 0, 8 at strength 1. Of a
+    colour image the luma is projected, and its error added to all channels."""
     views = max(2, round(VIEWS[0] * (VIEWS[1] / VIEWS[0]) ** strength))
     angles = np.linspace(0, 180, views, endpoint=False)
-    side = max(image.shape[:2])
-    spare = [(side - length) // 2 for length in image.shape[:2]]
-    edges = [(low, side - length - low) for low, length in zip(spare, image.shape[:2], strict=True)]
-    channels = [image] if image.ndim == 2 else np.moveaxis(image, 2, 0)
-    made = []
-    for channel in channels:
-        sinogram = transform.radon(np.pad(channel, edges), angles, circle=False)
-        back = transform.iradon(sinogram, angles, circle=False, output_size=side)
-        made.append(back[tuple(slice(low, side - high) for low, high in edges)])
-    return made[0] if image.ndim == 2 else np.stack(made, axis=2)
+    side, whole = max(image.shape[:2]), luma(image)
+    edges = [((side - length) // 2, (side - length + 1) // 2) for length in whole.shape]
+    sinogram = transform.radon(np.pad(whole, edges), angles, circle=False)
+    back = transform.iradon(sinogram, angles, circle=False, output_size=side)
+    error = back[tuple(slice(low, side - high) for low, high in edges)] - whole
+    return image + (error if image.ndim == 2 else error[..., None])

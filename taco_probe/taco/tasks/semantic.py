@@ -92,7 +92,7 @@ def region_count(labels: Labels, rng: Random) -> Array:
 
 
 def ellipses(labels: Labels, rng: Random) -> Array:
-    """The ellipse around each region: axes of its second moments, just large enough to hold all its pixels."""
+    """The ellipse around each region: along its second moments, just large enough for all its pixels."""
     target = np.zeros(labels.shape, np.float32)
     found = regions(labels)
     y, x = np.indices(labels.shape)
