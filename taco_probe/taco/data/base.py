@@ -78,9 +78,7 @@ class Dataset:
         """Tasks that at least one of up to `samples` images, spread over the dataset, can be made into."""
         spread = np.unique(np.linspace(0, len(self) - 1, min(samples, len(self))).round().astype(int))
         seen = [self[int(index)] for index in spread]
-        return tuple(
-            name for name, task in TASKS.items() if any(not self.missing(task, one) for one in seen)
-        )
+        return tuple(name for name, task in TASKS.items() if any(not self.missing(task, one) for one in seen))
 
     def only(self, wanted: Sequence[int]) -> Dataset:
         """The dataset with these images alone, in this order: for splits."""

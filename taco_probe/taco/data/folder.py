@@ -12,7 +12,17 @@ from taco_probe.taco.data.images import SUFFIXES, read_file
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "gt")
-MASK_ENDINGS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_annotation", "-mask")
+MASK_ENDINGS = (
+    "_mask",
+    "_masks",
+    "_seg",
+    "_segmentation",
+    "_label",
+    "_labels",
+    "_gt",
+    "_annotation",
+    "-mask",
+)
 
 
 def folder(

@@ -52,8 +52,7 @@ def to_image(pixels: np.ndarray, name: str) -> Array:
 
 
 def to_labels(annotation: np.ndarray, name: str) -> Labels:
-    """(H, W) int32. A map of two values of which one is 0 becomes 0 and 1 (masks are often 0 and 255);
-    equal channels are one.
+    """(H, W) int32. A mask of 0 and 255 (or 65535) alone becomes 0 and 1; equal channels are one.
 
     Raises:
         UserError: colours, fractions, negative numbers; with the name.
@@ -71,7 +70,8 @@ def to_labels(annotation: np.ndarray, name: str) -> Labels:
         raise UserError(f"{name}: the mask must hold whole numbers")
     if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
         raise UserError(f"{name}: the mask must hold numbers from 0 up")
-    if labels.size and labels.max() > 1 and (labels == 0).any() and len(np.unique(labels)) == 2:
+    white = labels.max(initial=0)
+    if white in (255, 65535) and ((labels == 0) | (labels == white)).all():
         labels = labels > 0
     return np.asarray(labels, dtype=np.int32)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +103,8 @@ def _open(path: Path, split: str) -> tuple[str, ...]:
     return names
 
 
-@cache
 def _load(path: Path, key: str) -> np.ndarray:
-    """One array; kept, because an archive is unpacked as a whole. Pickled objects are refused."""
+    """One array, whole, as the archive is packed. Pickled objects are refused."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if key not in arrays:
