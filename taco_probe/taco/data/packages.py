@@ -97,7 +97,7 @@ def _chest(name: str, paths: tuple[Path, ...]) -> Dataset:
 def _slices(
     name: str, modality: str, volume: np.ndarray, classes: np.ndarray, places: Sequence[int], path: Path
 ) -> Dataset:
-    """Axial slices of volumes (X, Y, Z) in RAS order, shown with the front up and the patient's left right."""
+    """Axial slices of volumes (X, Y, Z) in RAS order, shown with the front up."""
     images = [np.rot90(volume[:, :, k]).astype(np.float32) for k in places]
     maps = [np.rot90(classes[:, :, k]) for k in places]
     names = [f"{path}: axial slice {k}" for k in places]
@@ -158,26 +158,21 @@ def _dicom(
 
 def _frames(path: Path, wanted: int, window: tuple[float, float] | None) -> list[np.ndarray]:
     from pydicom import dcmread
-    from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+    from pydicom.pixels import apply_modality_lut, pixel_array
 
     head = dcmread(path)
     grey = head.SamplesPerPixel == 1
-    pixels = pixel_array(path)  # colour comes as RGB
-    if head.PhotometricInterpretation == "PALETTE COLOR":
-        pixels, grey = apply_color_lut(pixels, head), False
-    if grey:
-        pixels = apply_modality_lut(pixels, head)
-    single = pixels.ndim == (2 if grey else 3)
-    stack = pixels[None] if single else pixels
+    count = int(head.get("NumberOfFrames", 1))
     shown = []
-    for k in np.unique(np.linspace(0, len(stack) - 1, min(wanted, len(stack))).round().astype(int)):
-        frame = stack[k]
+    for k in np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int)):
+        frame = pixel_array(path, index=int(k))  # colour comes as RGB
+        frame = apply_modality_lut(frame, head) if grey else frame
         while frame.shape[0] * frame.shape[1] > 4 * _PIXELS:
             frame = frame[::2, ::2]
         if grey:
             frame = windowed(frame, *window) if window else stretched(frame)
             frame = 1 - frame if head.PhotometricInterpretation == "MONOCHROME1" else frame
-        shown.append((frame / 257).astype(np.uint8) if frame.dtype == np.uint16 else frame)
+        shown.append(frame)
     return shown
 
 
@@ -227,8 +222,8 @@ PACKAGED: dict[str, Package] = {
     "radiographs": Package("data_store", _data("RG1_UNCR.dcm", "RG3_UNCR.dcm"), _dicom("X-ray")),
     "ultrasound": Package(
         "data_store",
-        _data("US1_UNCR.dcm", "OBXXXX1A_2frame.dcm", "color-pl.dcm"),
-        _dicom("ultrasound", frames=2),
+        _data("US1_UNCR.dcm", "color-pl.dcm"),
+        _dicom("ultrasound"),
     ),
     "echocardiogram": Package(
         "data_store", _data("color3d_jpeg_baseline.dcm"), _dicom("ultrasound", frames=12)

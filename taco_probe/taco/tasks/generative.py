@@ -84,8 +84,8 @@ def jpeg(image: Array, strength: float, rng: Random) -> NDArray[Any]:
 
 
 def bias_field(image: Array, strength: float, rng: Random) -> NDArray[Any]:
-    """Multiplied by the exponential of a quadratic field, as receive coils do in MR. The field spans a factor of
-    e**2 at strength 1, and is 1 where it is largest."""
+    """Multiplied by the exponential of a quadratic field, as receive coils do in MR. The field spans a factor
+    of e**2 at strength 1, and is 1 where it is largest."""
     y, x = (np.linspace(-1, 1, side) for side in image.shape[:2])
     a = rng.uniform(-1, 1, 5)
     field = a[0] * y[:, None] + a[1] * x + a[2] * y[:, None] ** 2 + a[3] * x**2 + a[4] * y[:, None] * x
