@@ -15,6 +15,7 @@ import numpy as np
 
 from data_recipes.errors import UserError, unknown
 from taco_probe.taco.data.base import Dataset, LabelKind, from_arrays
+from taco_probe.taco.table import TABLE, Row
 
 SPLITS = ("train", "val", "test")
 
@@ -25,14 +26,15 @@ def medsegbench(
     split: str = "train",
     category: str = "",
     modality: str = "",
-    labels: LabelKind = "classes",
+    labels: LabelKind | None = None,
 ) -> Dataset:
     """A MedSegBench file such as `kvasir_256.npz`.
 
     Args:
         category: "" for all, or C1, C2, ... where the file has categories.
         modality: "" takes it from the table by the file's name.
-        labels: "instances" for sets whose non-zero numbers are objects (pandental, dynamicnuclear).
+        labels: what the numbers mean; None takes it from the table: "classes" for sets of several classes,
+            "instances" for others, whose non-zero numbers are foreground or objects.
 
     Raises:
         UserError: missing or broken file, unknown split or category, arrays that do not fit; with the path.
@@ -46,13 +48,14 @@ def medsegbench(
     images, masks = _load(path, image_key), _load(path, label_key)
     if images.shape[:3] != masks.shape[:3]:
         raise UserError(f"{path}: {image_key} {images.shape} and {label_key} {masks.shape} do not fit")
+    row = _row(path)
     name = path.stem + (f"_{category}" if category else "")
     return from_arrays(
         name,
-        modality or _modality(path),
+        modality or (row.modality if row else "unknown"),
         images,
         masks,
-        labels=labels,
+        labels=labels or ("instances" if row and row.labels != "classes" else "classes"),
         names=[f"{path}: {image_key}[{k}]" for k in range(len(images))],
     )
 
@@ -80,7 +83,8 @@ def medmnist(path: Path, *, split: str = "train", slices: int = 1, modality: str
         images = images[:, places].reshape(-1, *images.shape[2:])
     elif slices != 1:
         raise UserError(f"{path}: has images, not volumes: leave slices out")
-    return from_arrays(path.stem, modality or _modality(path), images, names=names)
+    row = _row(path)
+    return from_arrays(path.stem, modality or (row.modality if row else "unknown"), images, names=names)
 
 
 def _open(path: Path, split: str) -> tuple[str, ...]:
@@ -119,8 +123,7 @@ def _load(path: Path, key: str) -> np.ndarray:
     return loaded
 
 
-def _modality(path: Path) -> str:
-    from taco_probe.taco.table import TABLE
-
+def _row(path: Path) -> Row | None:
+    """The table's row of a file, by its name without the size."""
     flag = path.stem.rsplit("_", 1)[0] if path.stem.rsplit("_", 1)[-1].isdigit() else path.stem
-    return next((row.modality for row in TABLE if row.name == flag), "unknown")
+    return next((row for row in TABLE if row.name == flag), None)
