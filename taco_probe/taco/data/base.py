@@ -89,8 +89,8 @@ class Dataset:
 def from_arrays(
     name: str,
     modality: str,
-    images: Sequence[Any],
-    annotations: Sequence[Any] | None = None,
+    images: Sequence[Any] | np.ndarray,
+    annotations: Sequence[Any] | np.ndarray | None = None,
     *,
     labels: LabelKind = "none",
     names: Sequence[str] | None = None,

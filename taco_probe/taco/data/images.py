@@ -43,7 +43,7 @@ def to_image(pixels: np.ndarray, name: str) -> Array:
     elif kind in "bui":
         if pixels.min() < 0:
             raise UserError(f"{name}: pixels below 0: choose a window (CT), or scale to 0..1")
-        image = pixels.astype(np.float32) / _white(pixels)
+        image = (pixels / _white(pixels)).astype(np.float32)
     else:
         raise UserError(f"{name}: pixels of type {pixels.dtype} are no image")
     if image.ndim == 3 and image.shape[2] in (2, 4):
@@ -78,7 +78,7 @@ def to_labels(annotation: np.ndarray, name: str) -> Labels:
 
 def windowed(values: np.ndarray, low: float, high: float) -> Array:
     """Values from `low` (black) to `high` (white): a CT window, or the ends of a percentile stretch."""
-    return np.clip((np.asarray(values, np.float32) - low) / max(high - low, 1e-6), 0, 1)
+    return np.asarray(np.clip((values - low) / max(high - low, 1e-6), 0, 1), dtype=np.float32)
 
 
 def stretched(values: np.ndarray) -> Array:

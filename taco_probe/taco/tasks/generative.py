@@ -23,7 +23,7 @@ def degraded(worsen: Callable[[Array, float, Random], NDArray[Any]]) -> Make:
     """A task's function from one that degrades an image; nothing is done at strength 0."""
 
     def make(image: Array, labels: Labels, strength: float, rng: Random) -> tuple[Array, Array]:
-        return (worsen(image, strength, rng) if strength > 0 else image), image  # type: ignore[return-value]
+        return (worsen(image, strength, rng) if strength > 0 else image), image
 
     return make
 
@@ -72,7 +72,7 @@ def grey(image: Array, strength: float, rng: Random) -> NDArray[Any]:
 def flat(image: Array, strength: float, rng: Random) -> NDArray[Any]:
     """Contrast around the mean cut, to 15 % at strength 1."""
     mean = image.mean()
-    return mean + (1 - 0.85 * strength) * (image - mean)
+    return np.asarray(mean + (1 - 0.85 * strength) * (image - mean))
 
 
 def jpeg(image: Array, strength: float, rng: Random) -> NDArray[Any]:
@@ -90,7 +90,7 @@ def bias_field(image: Array, strength: float, rng: Random) -> NDArray[Any]:
     a = rng.uniform(-1, 1, 5)
     field = a[0] * y[:, None] + a[1] * x + a[2] * y[:, None] ** 2 + a[3] * x**2 + a[4] * y[:, None] * x
     field = np.exp(2 * strength * (field - field.max()) / max(np.ptp(field), 1e-12))
-    return image * (field if image.ndim == 2 else field[..., None])
+    return np.asarray(image * (field if image.ndim == 2 else field[..., None]))
 
 
 def sparse_view(image: Array, strength: float, rng: Random) -> NDArray[Any]:
@@ -103,4 +103,4 @@ def sparse_view(image: Array, strength: float, rng: Random) -> NDArray[Any]:
     sinogram = transform.radon(np.pad(whole, edges), angles, circle=False)
     back = transform.iradon(sinogram, angles, circle=False, output_size=side)
     error = back[tuple(slice(low, side - high) for low, high in edges)] - whole
-    return image + (error if image.ndim == 2 else error[..., None])
+    return np.asarray(image + (error if image.ndim == 2 else error[..., None]))

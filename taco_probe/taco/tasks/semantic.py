@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage import morphology, segmentation
+from skimage.morphology import skeletonize
+from skimage.segmentation import find_boundaries
 
 from taco_probe.taco.tasks.base import Array, Labels, Make, regions
 
@@ -69,7 +70,7 @@ def centres(labels: Labels, rng: Random) -> Array:
 
 def boundary(labels: Labels, rng: Random) -> NDArray[np.bool_]:
     """Pixels of a label that touch another label or the background."""
-    return np.asarray(segmentation.find_boundaries(labels, mode="inner"))
+    return np.asarray(find_boundaries(labels, mode="inner"))
 
 
 def distance(labels: Labels, rng: Random) -> Array:
@@ -80,7 +81,7 @@ def distance(labels: Labels, rng: Random) -> Array:
 
 def skeleton(labels: Labels, rng: Random) -> NDArray[np.bool_]:
     """The foreground thinned to lines (Zhang and Suen 1984)."""
-    return np.asarray(morphology.skeletonize(labels > 0))
+    return np.asarray(skeletonize(labels > 0))
 
 
 def region_count(labels: Labels, rng: Random) -> Array:
@@ -99,14 +100,14 @@ def ellipses(labels: Labels, rng: Random) -> Array:
     for number in range(1, int(found.max()) + 1):
         inside = found == number
         points = np.stack([y[inside], x[inside]])
-        middle = points.mean(axis=1)
+        middle = np.asarray(points.mean(axis=1))
         spread = (points - middle[:, None]) @ (points - middle[:, None]).T / points.shape[1]
         spread += np.eye(2) / 12  # a pixel is a square of side 1
-        offset = np.stack([y - middle[0], x - middle[1]])
+        offset = np.stack([y - float(middle[0]), x - float(middle[1])])
         reach = np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(spread), offset)
         target[reach <= reach[inside].max()] = 1
     return target
 
 
-def _colours(hues: NDArray[np.float64]) -> Array:
+def _colours(hues: NDArray[np.floating[Any]]) -> Array:
     return np.array([colorsys.hsv_to_rgb(hue % 1, 0.85, 1.0) for hue in hues], dtype=np.float32)

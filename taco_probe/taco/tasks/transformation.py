@@ -22,7 +22,7 @@ def transformed(change: Callable[[Array, float, Random], NDArray[Any]]) -> Make:
     """A task's function from one that transforms an image; nothing is done at strength 0."""
 
     def make(image: Array, labels: Labels, strength: float, rng: Random) -> tuple[Array, Array]:
-        return image, (change(image, strength, rng) if strength > 0 else image)  # type: ignore[return-value]
+        return image, (change(image, strength, rng) if strength > 0 else image)
 
     return make
 
@@ -87,7 +87,7 @@ def inversion(image: Array, strength: float, rng: Random) -> NDArray[Any]:
 
 def brightened(image: Array, by: float) -> NDArray[Any]:
     """Values moved by this much, kept in 0..1."""
-    return np.clip(image + np.float32(by), 0, 1)
+    return np.asarray(np.clip(image + np.float32(by), 0, 1))
 
 
 def rotated(image: Array, degrees: float) -> NDArray[Any]:

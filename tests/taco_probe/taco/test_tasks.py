@@ -32,7 +32,7 @@ def pictures(draw: st.DrawFn, colour: bool | None = None) -> np.ndarray:
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Colour images with a label map of two rectangles of two classes, apart, so that every task can be made."""
+    """Colour images with a label map of two rectangles of two classes, apart: every task can be made."""
     image = draw(pictures(colour=True))
     height, width = image.shape[:2]
     labels = np.zeros((height, width), np.int32)
