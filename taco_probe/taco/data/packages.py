@@ -19,7 +19,7 @@ from taco_probe.taco.data.base import Dataset, from_arrays
 from taco_probe.taco.data.images import read_file, stretched, windowed
 
 LUNG_WINDOW = (-1000.0, 400.0)  # Hounsfield units: air to dense tissue
-TILE = 256  # pixels
+TILE = 224  # pixels
 _PIXELS = 512 * 512  # larger pictures are halved before they are cut into tiles
 
 
@@ -55,8 +55,8 @@ def available() -> tuple[str, ...]:
 
 
 def tiles(image: np.ndarray, size: int = TILE) -> list[np.ndarray]:
-    """A picture (H, W, ...) cut into square tiles without overlap, what is left at the ends shared out; one
-    smaller than two tiles is kept whole."""
+    """A picture (H, W, ...) cut into square tiles from corner to corner, without overlap; a side shorter than
+    two tiles is kept whole."""
     starts = []
     for side in image.shape[:2]:
         count = max(1, side // size)
@@ -106,14 +106,14 @@ def _slices(
 
 def _nuclei(name: str, paths: tuple[Path, ...]) -> Dataset:
     image, mask = (_tiff(path) for path in paths)
-    names = [f"{paths[0]}: tile {k}" for k in range(len(tiles(image)))]
+    cut = tiles(stretched(image), 170)
     return from_arrays(
         name,
         "fluorescence microscopy",
-        tiles(stretched(image)),
-        [tile.astype(np.int32) for tile in tiles(mask)],
+        cut,
+        [tile.astype(np.int32) for tile in tiles(mask, 170)],
         labels="instances",
-        names=names,
+        names=[f"{paths[0]}: tile {k}" for k in range(len(cut))],
     )
 
 

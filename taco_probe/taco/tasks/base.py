@@ -25,7 +25,7 @@ Need = Literal["mask", "regions", "classes", "colour"]
 Make = Callable[[Array, Labels, float, np.random.Generator], tuple[Array, Array]]
 
 MIN_SIDE = 8  # pixels; the smallest image that tasks and readers take
-SPECK = 2e-4  # a region with a smaller share of the image's pixels is a speck, left out where others remain
+SPECK = 1e-3  # a region with a smaller share of the image's pixels is a speck, left out where others remain
 
 
 class Instance(NamedTuple):

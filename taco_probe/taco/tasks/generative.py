@@ -16,7 +16,7 @@ from taco_probe.taco.tasks.base import Array, Labels, Make, luma
 
 Random = np.random.Generator
 VIEWS = (180, 8)  # projections at strength 0 and 1
-QUALITY = (95, 5)  # of JPEG
+QUALITY = (50, 2)  # of JPEG
 
 
 def degraded(worsen: Callable[[Array, float, Random], NDArray[Any]]) -> Make:
@@ -76,7 +76,7 @@ def flat(image: Array, strength: float, rng: Random) -> NDArray[Any]:
 
 
 def jpeg(image: Array, strength: float, rng: Random) -> NDArray[Any]:
-    """Written and read as JPEG, of quality 95 (next to strength 0) to 5 (1)."""
+    """Written and read as JPEG, of quality 50 (next to strength 0) to 2 (1)."""
     file = io.BytesIO()
     quality = round(QUALITY[0] + strength * (QUALITY[1] - QUALITY[0]))
     PIL.Image.fromarray(np.round(255 * image).astype(np.uint8)).save(file, "JPEG", quality=quality)
@@ -85,11 +85,11 @@ def jpeg(image: Array, strength: float, rng: Random) -> NDArray[Any]:
 
 def bias_field(image: Array, strength: float, rng: Random) -> NDArray[Any]:
     """Multiplied by the exponential of a quadratic field, as receive coils do in MR. The field spans a factor
-    of e**2 at strength 1, and is 1 where it is largest."""
+    of e**2 at strength 1, with 1 as its geometric mean; what becomes brighter than white is white."""
     y, x = (np.linspace(-1, 1, side) for side in image.shape[:2])
     a = rng.uniform(-1, 1, 5)
     field = a[0] * y[:, None] + a[1] * x + a[2] * y[:, None] ** 2 + a[3] * x**2 + a[4] * y[:, None] * x
-    field = np.exp(2 * strength * (field - field.max()) / max(np.ptp(field), 1e-12))
+    field = np.exp(2 * strength * (field - field.mean()) / max(np.ptp(field), 1e-12))
     return np.asarray(image * (field if image.ndim == 2 else field[..., None]))
 
 

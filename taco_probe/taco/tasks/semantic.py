@@ -99,12 +99,11 @@ def ellipses(labels: Labels, rng: Random) -> Array:
     y, x = np.indices(labels.shape)
     for number in range(1, int(found.max()) + 1):
         inside = found == number
-        points = np.stack([y[inside], x[inside]])
-        middle = np.asarray(points.mean(axis=1))
-        spread = (points - middle[:, None]) @ (points - middle[:, None]).T / points.shape[1]
-        spread += np.eye(2) / 12  # a pixel is a square of side 1
-        offset = np.stack([y - float(middle[0]), x - float(middle[1])])
-        reach = np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(spread), offset)
+        rows, columns = np.nonzero(inside)
+        dy, dx = y - rows.mean(), x - columns.mean()
+        spread = np.cov(rows, columns, bias=True) + np.eye(2) / 12  # a pixel is a square of side 1
+        (a, b), (_, c) = np.linalg.inv(spread)
+        reach = a * dy**2 + 2 * b * dy * dx + c * dx**2
         target[reach <= reach[inside].max()] = 1
     return target
 

@@ -304,7 +304,7 @@ def test_an_image_that_is_too_small_is_named_by_file_and_row(tmp_path: Path):
 # Packages and made images
 
 
-def test_tiles_cover_a_picture_without_gaps():
+def test_tiles_reach_from_corner_to_corner():
     picture = np.arange(70 * 45).reshape(70, 45)
     cut = tiles(picture, 20)
     assert len(cut) == 3 * 2
