@@ -87,8 +87,8 @@ def bias_field(image: Array, strength: float, rng: Random) -> NDArray[Any]:
     """Multiplied by the exponential of a quadratic field, as receive coils do in MR. The field spans a factor
     of e**3 at strength 1, with 1 as its geometric mean; what becomes brighter than white is white."""
     y, x = (np.linspace(-1, 1, side) for side in image.shape[:2])
-    a = rng.uniform(-1, 1, 5)
-    field = a[0] * y[:, None] + a[1] * x + a[2] * y[:, None] ** 2 + a[3] * x**2 + a[4] * y[:, None] * x
+    y, turn, bend = y[:, None], rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5, 3)
+    field = np.sin(turn) * y + np.cos(turn) * x + bend[0] * y**2 + bend[1] * x**2 + bend[2] * y * x
     field = np.exp(3 * strength * (field - field.mean()) / max(np.ptp(field), 1e-12))
     return np.asarray(image * (field if image.ndim == 2 else field[..., None]))
 
