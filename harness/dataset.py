@@ -37,8 +37,21 @@ class Images:
     """Images and what the vision tower sees of them, the most recently used in memory: in an image-centric
     mixture the same image returns many times."""
 
-    def __init__(self, folder: Path, adapter: Adapter, *, megabytes: int) -> None:
-        self._folder, self._adapter = folder, adapter
+    def __init__(
+        self,
+        folder: Path,
+        adapter: Adapter,
+        *,
+        megabytes: int,
+        elsewhere: Mapping[str, Path] | None = None,
+    ) -> None:
+        """
+        Args:
+            folder: of the mixture.
+            megabytes: how much is kept.
+            elsewhere: image id -> folder of the mixture that an image is from, where it is another one.
+        """
+        self._folder, self._adapter, self._elsewhere = folder, adapter, elsewhere or {}
         self._limit, self._used = megabytes * 2**20, 0
         self._kept: OrderedDict[str, tuple[PIL.Image.Image, Vision]] = OrderedDict()
 
@@ -51,7 +64,7 @@ class Images:
         if image.image_id in self._kept:
             self._kept.move_to_end(image.image_id)
             return self._kept[image.image_id]
-        opened = open_image(self._folder, image)
+        opened = open_image(self._elsewhere.get(image.image_id, self._folder), image)
         pair = (opened, self._adapter.see(opened))
         self._kept[image.image_id] = pair
         self._used += _bytes(pair)

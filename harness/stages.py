@@ -1,0 +1,258 @@
+"""Runs a recipe with stages: each stage is an ordinary run in `stages/<n>-<name>/`, and the whole is one too.
+
+A killed job goes on with the same command: finished stages are found and passed over, the one it was in goes
+on from its checkpoint, or from the answers it had.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from data_recipes.joining import refuse_leaks
+from data_recipes.recipe import mixture_folder
+from data_recipes.staged import load_staged
+from data_recipes.store import META, need_pixels, read_meta, read_mixture
+from harness import be_quiet, provenance, stage_outcome
+from harness.config import Settings, as_dict
+from harness.processes import is_main, say, use_threads, wait, wait_for
+from harness.runs import RunFolder
+from harness.stage_cache import StageCache, key
+from harness.stage_plan import Mixtures, Planned, described, plan
+from harness.start import adapter_folder
+from model_adapters.registry import load_adapter
+
+
+class Train(Protocol):
+    """`harness.train.train`, which is a script's and comes from there."""
+
+    def __call__(self, settings: Settings, arguments: Sequence[str], stage: str) -> RunFolder: ...
+
+
+def run(settings: Settings, arguments: Sequence[str], train: Train) -> RunFolder:
+    """The whole job: from settings, whose recipe has stages, to a finished run folder.
+
+    Raises:
+        UserError: as `train` for a stage, or a patient who is held out in one mixture is trained on in
+            another.
+    """
+    be_quiet()
+    use_threads(settings.data.threads)
+    training = settings.training
+    staged = load_staged(settings.data.recipe)
+    adapter = load_adapter(settings.model.model)
+    with training.main_process_first(desc="build the mixtures"):
+        places = {name: mixture_folder(name, progress=is_main()) for name in staged.mixtures}
+        mixtures = {name: (folder, read_mixture(folder)) for name, folder in places.items()}
+    for name, (_, mixture) in mixtures.items():
+        need_pixels(mixture, name)
+    refuse_leaks([(name, mixture) for name, (_, mixture) in mixtures.items()])
+
+    whole = RunFolder(Path(training.output_dir))
+    planned = plan(staged, settings, whole.path, mixtures)
+    folder, clean = mixtures[staged.clean.source]
+    facts = {
+        "mixture": str(folder.resolve()),
+        "mixture_hash": clean.meta["mixture_hash"],
+        "model_hash": provenance.hash_weights(adapter.folder),
+        "world_size": training.world_size,
+        "recipe_hash": staged.digest,
+    }
+    if settings.model.start is not None:
+        facts["start_hash"] = provenance.hash_weights(str(adapter_folder(settings.model.start)))
+    stages = {"stages": [described(one, mixtures) for one in planned]}
+    with training.main_process_first(desc="claim the run folder"):
+        if is_main():
+            whole.claim(as_dict(settings) | stages | facts, overwrite=settings.data.overwrite)
+    if whole.finished():
+        say(f"{whole.path} is finished: nothing to do (--overwrite starts anew)")
+        return whole
+    job = _Job(settings, arguments, train, planned, mixtures, facts, seed=staged.seed, whole=whole)
+    say(f"{whole.path}: {staged.name}, {len(planned)} stages, {job.total} steps together")
+    for one in planned:
+        say(f"  {in_words(one)}")
+    if is_main():
+        stage_outcome.join_logs(whole, planned)  # a torn end goes
+    wait()
+    job.go(staged.stages[0].source)
+    return whole
+
+
+def in_words(one: Planned) -> str:
+    """What a stage does, in a line."""
+    stage = one.stage
+    what = f"trains on {stage.source}"
+    if stage.annotate:
+        what = f"annotates {stage.source} with the model of the stage before, and trains on that"
+    more = f" and {', '.join(stage.mix)}" if stage.mix else ""
+    start = f"from {one.start}" if one.start else "from the base model"
+    length = f"{one.steps} steps {start}, learning rate {one.learning_rate:g}"
+    return f"{one.number} {stage.name}: {what}{more}, {length}"
+
+
+class _Job:
+    """The stages of a run, one after another."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        train: Train,
+        planned: Sequence[Planned],
+        mixtures: Mixtures,
+        facts: dict[str, Any],
+        *,
+        seed: int,
+        whole: RunFolder,
+    ) -> None:
+        self._settings, self._arguments, self._train = settings, arguments, train
+        self._planned, self._mixtures, self._facts = planned, mixtures, facts
+        self._seed, self._whole = seed, whole
+        self._cache = StageCache(settings.data.stage_cache)
+        self.total = sum(one.steps for one in planned)
+
+    def go(self, probed: str) -> None:
+        """Does what is left to do; `probed` is the mixture that probe entries come from."""
+        told = {stage["name"]: stage for stage in self._whole.provenance().get("stages", [])}
+        finished = [one for one in self._planned if RunFolder(one.folder).finished()]
+        first = max((one.before + one.steps for one in finished), default=0)
+        diary = self._diary(first) if is_main() else None
+        for one in self._planned:
+            title = f"stage {one.number} of {len(self._planned)}, {one.stage.name}"
+            run = RunFolder(one.folder)
+            if run.finished():
+                say(f"{title}: finished before")
+            else:
+                seconds = self._annotate(one, title) if one.stage.annotate else None
+                self._fit(one, run, title, probed)
+                told[one.stage.name] = {"annotation_seconds": seconds} if seconds else {}
+            if diary is not None:
+                told[one.stage.name] = stage_outcome.facts(
+                    one, told.get(one.stage.name, {}), self._mixtures[one.stage.source][1]
+                )
+                stage_outcome.join(self._whole, self._planned[: one.number], self.total, self._settings)
+                known = [told[other.stage.name] for other in self._planned[: one.number]]
+                diary.add(stages=known)
+                diary.note(one.before + one.steps, seconds=stage_outcome.seconds(known))
+                self._say_left(one)
+        if diary is not None:
+            stage_outcome.copy_adapter(RunFolder(self._planned[-1].folder).adapter, self._whole.path)
+            diary.add(**stage_outcome.last_facts(self._planned[-1]))
+            diary.note(self.total, finished=True, seconds=stage_outcome.seconds(told.values()))
+            stage_outcome.summarise(self._whole)
+        wait()
+
+    def _diary(self, step: int) -> provenance.Diary:
+        training = self._settings.training
+        seeds = {"seed": training.seed, "data_seed": training.data_seed}
+        machine = {"machine": provenance.machine(training.device)}
+        facts = self._facts | seeds | machine
+        return provenance.Diary(self._whole, facts, argv=self._arguments, step=step, begin=False)
+
+    def _annotate(self, one: Planned, title: str) -> float | None:
+        """Makes the mixture of a stage; seconds that it took, None where it was there."""
+        assert one.stage.annotate
+        begun, model = time.monotonic(), RunFolder(self._planned[one.number - 2].folder).adapter
+        made = (one.made / META).exists()
+        wait()  # nobody makes it before all have looked
+        if not made:
+            name = self._annotation_key(one, model) if is_main() else ""
+            if is_main() and self._cache.take_mixture(name, one.made):
+                say(f"{title}: its mixture is taken from {self._settings.data.stage_cache}")
+                made = True
+            elif is_main():
+                say(f"{title}: annotates {one.stage.source} with the model of stage {one.number - 1}")
+                one.folder.mkdir(parents=True, exist_ok=True)
+                self._ask(one, model)
+                self._cache.keep_mixture(name, one.made)
+            wait_for(one.made / META)
+        mixture = read_mixture(one.made)
+        others = [(name, other) for name, (_, other) in self._mixtures.items()]
+        refuse_leaks([(f"the mixture of stage {one.stage.name}", mixture), *others])
+        return None if made else round(time.monotonic() - begun, 1)
+
+    def _ask(self, one: Planned, model: Path) -> None:
+        from harness.annotate import annotate  # brings the whole of generation along
+
+        assert one.stage.annotate
+        annotate(
+            one.stage.annotate,
+            model=self._settings.model.model,
+            adapter_folder=model,
+            out=one.made,
+            seed=self._drawn_by,
+            progress=True,
+        )
+
+    @property
+    def _drawn_by(self) -> int:
+        """The seed of annotation: another one for every seed of the run and of the recipe."""
+        return self._seed * 1_000_003 + int(self._settings.training.seed)
+
+    def _annotation_key(self, one: Planned, model: Path) -> str:
+        assert one.stage.annotate
+        facts = {
+            "annotation": one.stage.annotate.model_dump(exclude={"mixture"}),
+            "annotated": self._mixtures[one.stage.source][1].meta["mixture_hash"],
+            "model": self._facts["model_hash"] or self._settings.model.model,
+            "adapter": provenance.hash_weights(str(model)),
+            "seed": self._drawn_by,
+            "device": self._settings.training.device.type,
+        }
+        return key("mixture", facts)
+
+    def _fit(self, one: Planned, run: RunFolder, title: str, probed: str) -> None:
+        """Trains a stage, or takes it from the cache."""
+        settings = one.settings(self._settings, self.total, probed)
+        name = self._key(one, settings) if is_main() else ""
+        taken = False
+        if is_main():
+            place = {"mixture": str(self._folder(one).resolve())}
+            taken = self._cache.take_run(name, run, as_dict(settings) | place)
+        wait()
+        if taken:
+            say(f"{title}: taken from {self._settings.data.stage_cache}")
+        if run.finished():
+            return
+        say(f"{title}: {one.steps} steps on {settings.data.recipe}")
+        self._train(settings, self._arguments, f"stage {one.number}/{len(self._planned)}")
+        gc.collect()  # trainer, model and optimizer hold each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        wait()  # the main process may still be saving
+        if is_main():
+            self._cache.keep_run(name, run)
+
+    def _folder(self, one: Planned) -> Path:
+        return one.made if one.stage.annotate else self._mixtures[one.stage.source][0]
+
+    def _key(self, one: Planned, settings: Settings) -> str:
+        """The name under which the cache keeps a stage: settings, and hashes in place of paths."""
+        said = as_dict(settings)
+        facts = {name: said[name] for name in said if name not in ("model", "dynamics_mixture")}
+        probed = settings.dynamics.dynamics_mixture if settings.dynamics.dynamics_steps else None
+        facts |= {
+            "trained_on": read_meta(self._folder(one))["mixture_hash"],
+            "mixed_with": [self._mixtures[name][1].meta["mixture_hash"] for name in one.stage.mix],
+            "weights": self._facts["model_hash"] or settings.model.model,
+            "started_from": provenance.hash_weights(str(adapter_folder(one.start))) if one.start else None,
+            "probed": read_meta(mixture_folder(probed, progress=False))["mixture_hash"] if probed else None,
+            "processes": settings.training.world_size,
+            "device": settings.training.device.type,
+        }
+        return key("stage", facts)
+
+    def _say_left(self, one: Planned) -> None:
+        """How much training is left, by the speed so far; stages differ, so this is about."""
+        if left := self.total - one.before - one.steps:
+            runs = [RunFolder(other.folder) for other in self._planned[: one.number]]
+            each = sum(run.provenance()["wall_seconds"] for run in runs) / (one.before + one.steps)
+            rest = datetime.timedelta(seconds=round(each * left))
+            ended = f"stage {one.number} of {len(self._planned)} is done"
+            say(f"{ended}; {left} steps are left, about {rest} of training")
