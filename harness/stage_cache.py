@@ -72,27 +72,30 @@ class StageCache:
         """Keeps a finished run."""
         self._keep(name, [path for path in (run.path / part for part in _CONTENTS) if path.exists()])
 
-    def take_mixture(self, name: str, target: Path) -> bool:
-        """Puts the mixture of that name at `target`, by hard links where possible; False where it is not
-        kept."""
-        if self._folder is None or not (self._folder / name / META).exists():
-            return False
-        read_meta(self._folder / name)
+    def take_mixture(self, name: str, target: Path) -> float | None:
+        """Puts the mixture of that name at `target`, image files linked where possible; returns how many
+        seconds it took to make, None where it is not kept."""
+        kept = self._folder / name if self._folder else None
+        if kept is None or not (kept / "mixture" / META).exists():
+            return None
+        read_meta(kept / "mixture")
         target.parent.mkdir(parents=True, exist_ok=True)
-        _place(self._folder / name, target)
-        return True
+        _place(kept / "mixture", target)
+        return float((kept / "seconds").read_text())
 
-    def keep_mixture(self, name: str, source: Path) -> None:
-        """Keeps a mixture."""
-        self._keep(name, list(source.iterdir()))
+    def keep_mixture(self, name: str, source: Path, seconds: float) -> None:
+        """Keeps a mixture that took so many seconds to make."""
+        self._keep(name, [source], {"seconds": str(seconds)})
 
-    def _keep(self, name: str, parts: list[Path]) -> None:
+    def _keep(self, name: str, parts: list[Path], texts: Mapping[str, str] | None = None) -> None:
         if self._folder is None or (self._folder / name).exists():
             return
         partial = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=self._folder))
         try:
             for part in parts:
                 _place(part, partial / part.name)
+            for file, text in (texts or {}).items():
+                write_text(text, partial / file)
             partial.chmod(0o755)  # mkdtemp makes it private
             partial.replace(self._folder / name)
         except OSError:

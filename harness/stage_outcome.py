@@ -65,7 +65,7 @@ def facts(one: Planned, known: Mapping[str, Any], source: Mixture) -> dict[str, 
             "annotated": source.meta.get("name"),
             "annotated_hash": source.meta.get("mixture_hash"),
             "annotation": one.stage.annotate.model_dump(exclude={"mixture"}),
-            "annotation_seconds": known.get("annotation_seconds"),
+            "annotation_seconds": known.get("annotation_seconds", 0.0),
             "counts": meta.get("counts", {}).get("train"),
         }
     settings = run.settings()
@@ -110,10 +110,12 @@ def summarise(whole: RunFolder) -> None:
     """Prints a line for each stage, where things are, and what to do next."""
     ends = {line["stage"]: line for line in whole.log()}
     for number, stage in enumerate(whole.provenance()["stages"], start=1):
-        loss = ends.get(stage["name"], {}).get("loss")
         parts = [f"{stage['steps']} steps in {stage['wall_seconds'] or 0:.0f} s"]
-        parts += [f"annotated in {stage['annotation_seconds']:.0f} s"] * bool(stage.get("annotation_seconds"))
-        parts += ["from the cache"] * bool(stage["from_cache"])
-        parts += [f"last loss {loss:.4f}"] * (loss is not None)
+        if "annotation_seconds" in stage:
+            parts.append(f"annotation in {stage['annotation_seconds']:.0f} s")
+        if stage["from_cache"]:
+            parts.append("from the cache")
+        if end := ends.get(stage["name"]):
+            parts.append(f"last loss {end['loss']:.4f}")
         say(f"  {number} {stage['name']}: {', '.join(parts)}")
     say(f"  weights: {whole.adapter}   log: {whole.log_file}\n  next: imax eval {whole.path}")

@@ -87,13 +87,15 @@ def run(settings: Settings, arguments: Sequence[str], train: Train) -> RunFolder
 def in_words(one: Planned) -> str:
     """What a stage does, in a line."""
     stage = one.stage
-    what = f"trains on {stage.source}"
+    source, others = Path(stage.source).name, [Path(name).name for name in stage.mix]
+    what = f"trains on {' and '.join([source, *others])}"
     if stage.annotate:
-        what = f"annotates {stage.source} with the model of the stage before, and trains on that"
-    more = f" and {', '.join(stage.mix)}" if stage.mix else ""
-    start = f"from {one.start}" if one.start else "from the base model"
-    length = f"{one.steps} steps {start}, learning rate {one.learning_rate:g}"
-    return f"{one.number} {stage.name}: {what}{more}, {length}"
+        asked = "the truth where it is known" if stage.annotate.labels == "truth" else "the model before it"
+        what = f"annotates {source} by {asked}, trains on {' and '.join(['that', *others])}"
+    start = f"from {Path(one.start).name}" if one.start else "from the base model"
+    return (
+        f"{one.number} {stage.name}: {what}; {one.steps} steps {start}, learning rate {one.learning_rate:g}"
+    )
 
 
 class _Job:
@@ -123,28 +125,35 @@ class _Job:
         finished = [one for one in self._planned if RunFolder(one.folder).finished()]
         first = max((one.before + one.steps for one in finished), default=0)
         diary = self._diary(first) if is_main() else None
+
+        def note(one: Planned, step: int, *, finished: bool = False) -> None:
+            assert diary
+            known = [told[other.stage.name] for other in self._planned[: one.number]]
+            diary.add(stages=known)
+            diary.note(step, finished=finished, seconds=stage_outcome.seconds(known))
+
         for one in self._planned:
             title = f"stage {one.number} of {len(self._planned)}, {one.stage.name}"
             run = RunFolder(one.folder)
             if run.finished():
                 say(f"{title}: finished before")
-            else:
-                seconds = self._annotate(one, title) if one.stage.annotate else None
-                self._fit(one, run, title, probed)
-                told[one.stage.name] = {"annotation_seconds": seconds} if seconds else {}
+            elif one.stage.annotate:
+                seconds = self._annotate(one, title)
+                if diary is not None and seconds is not None:
+                    told[one.stage.name] = {"name": one.stage.name, "annotation_seconds": seconds}
+                    note(one, one.before)
+            self._fit(one, run, title, probed)
             if diary is not None:
-                told[one.stage.name] = stage_outcome.facts(
-                    one, told.get(one.stage.name, {}), self._mixtures[one.stage.source][1]
-                )
+                source = self._mixtures[one.stage.source][1]
+                told[one.stage.name] = stage_outcome.facts(one, told.get(one.stage.name, {}), source)
                 stage_outcome.join(self._whole, self._planned[: one.number], self.total, self._settings)
-                known = [told[other.stage.name] for other in self._planned[: one.number]]
-                diary.add(stages=known)
-                diary.note(one.before + one.steps, seconds=stage_outcome.seconds(known))
+                note(one, one.before + one.steps)
                 self._say_left(one)
         if diary is not None:
-            stage_outcome.copy_adapter(RunFolder(self._planned[-1].folder).adapter, self._whole.path)
-            diary.add(**stage_outcome.last_facts(self._planned[-1]))
-            diary.note(self.total, finished=True, seconds=stage_outcome.seconds(told.values()))
+            last = self._planned[-1]
+            stage_outcome.copy_adapter(RunFolder(last.folder).adapter, self._whole.path)
+            diary.add(**stage_outcome.last_facts(last))
+            note(last, self.total, finished=True)
             stage_outcome.summarise(self._whole)
         wait()
 
@@ -156,26 +165,29 @@ class _Job:
         return provenance.Diary(self._whole, facts, argv=self._arguments, step=step, begin=False)
 
     def _annotate(self, one: Planned, title: str) -> float | None:
-        """Makes the mixture of a stage; seconds that it took, None where it was there."""
+        """Makes the mixture of a stage; how long that took, None where it was there, and off the main
+        process."""
         assert one.stage.annotate
-        begun, model = time.monotonic(), RunFolder(self._planned[one.number - 2].folder).adapter
-        made = (one.made / META).exists()
+        model = RunFolder(self._planned[one.number - 2].folder).adapter
+        made, seconds = (one.made / META).exists(), None
         wait()  # nobody makes it before all have looked
-        if not made:
-            name = self._annotation_key(one, model) if is_main() else ""
-            if is_main() and self._cache.take_mixture(name, one.made):
+        if not made and is_main():
+            name = self._annotation_key(one, model)
+            seconds = self._cache.take_mixture(name, one.made)
+            if seconds is not None:
                 say(f"{title}: its mixture is taken from {self._settings.data.stage_cache}")
-                made = True
-            elif is_main():
-                say(f"{title}: annotates {one.stage.source} with the model of stage {one.number - 1}")
+            else:
+                say(f"{title}: annotates {Path(one.stage.source).name}")
+                begun = time.monotonic()
                 one.folder.mkdir(parents=True, exist_ok=True)
                 self._ask(one, model)
-                self._cache.keep_mixture(name, one.made)
-            wait_for(one.made / META)
+                seconds = round(time.monotonic() - begun, 1)
+                self._cache.keep_mixture(name, one.made, seconds)
+        wait_for(one.made / META)
         mixture = read_mixture(one.made)
         others = [(name, other) for name, (_, other) in self._mixtures.items()]
         refuse_leaks([(f"the mixture of stage {one.stage.name}", mixture), *others])
-        return None if made else round(time.monotonic() - begun, 1)
+        return seconds
 
     def _ask(self, one: Planned, model: Path) -> None:
         from harness.annotate import annotate  # brings the whole of generation along
@@ -208,7 +220,9 @@ class _Job:
         return key("mixture", facts)
 
     def _fit(self, one: Planned, run: RunFolder, title: str, probed: str) -> None:
-        """Trains a stage, or takes it from the cache."""
+        """Trains a stage, or takes it from the cache, unless it is finished."""
+        if run.finished():
+            return
         settings = one.settings(self._settings, self.total, probed)
         name = self._key(one, settings) if is_main() else ""
         taken = False
@@ -220,7 +234,7 @@ class _Job:
             say(f"{title}: taken from {self._settings.data.stage_cache}")
         if run.finished():
             return
-        say(f"{title}: {one.steps} steps on {settings.data.recipe}")
+        say(f"{title}: {one.steps} steps")
         self._train(settings, self._arguments, f"stage {one.number}/{len(self._planned)}")
         gc.collect()  # trainer, model and optimizer hold each other
         if torch.cuda.is_available():
