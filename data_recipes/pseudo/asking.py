@@ -201,7 +201,8 @@ def _placed(things: list[Thing]) -> list[Thing]:
 
 
 def _boxes(known: Sequence[Entry]) -> list[Box]:
-    """Boxes of rec entries, without those that nearly coincide under different phrases (`annotate.regions`)."""
+    """Boxes of rec entries, without those that nearly coincide under different phrases, as
+    `annotate.regions`."""
     named = [(phrase(entry), box) for entry in known if entry.task == "rec" for box in entry.target_boxes]
     clear = [
         box

@@ -79,8 +79,8 @@ def presence(entry: Entry, context: Context) -> Iterator[Claim]:
         said = read_report(answer)
         yield from ((thing.name, True) for thing in said.present)
         yield from ((name, False) for name in said.absent)
-    if thing := _referred(entry):
-        yield thing.name, True
+    if referred := _referred(entry):
+        yield referred.name, True
     if query and query.form == "presence" and (answer == "yes" or _plain(query)):
         yield query.things[0].name, answer == "yes"
     if query and query.form == "count" and answer.isdigit() and _plain(query):

@@ -127,9 +127,9 @@ def read_annotation(settings: Mapping[str, Any], where: str = "annotate") -> Ann
         keys = [str(key) for key in first["loc"] if not str(key).startswith(("literal", "float"))]
         dotted = ".".join(keys)
         if first["type"] == "extra_forbidden":
-            model: type[BaseModel] = {"filters": Filters, "density": Density}.get(keys[0], Annotation)
-            prefix = ".".join(keys[:-1])
-            known = (f"{prefix}.{name}".strip(".") for name in model.model_fields)
+            parts: dict[str, type[BaseModel]] = {"filters": Filters, "density": Density}
+            fields = parts.get(keys[0], Annotation).model_fields
+            known = (".".join([*keys[:-1], name]) for name in fields)
             raise UserError(f"{where}: {unknown('key', dotted, known)}") from None
         if first["type"] == "missing":
             raise UserError(f"{where}: key {dotted} is missing") from None
