@@ -40,9 +40,9 @@ def quality(
 
     Returns:
         {task: {"asked", "kept", "used", "kept_fraction", "funnel": [{"filter", "left", "alone", ...}],
-        "contradicted": {rule: n}, ...}}. With truth also "headline", "judged", "without_truth", in each row of
-        the funnel "value" and "value_alone" (the headline, 0..100, of what is left, and of what passes that
-        filter alone; answers that cannot be read count as wrong), and "calibration".
+        "contradicted": {rule: n}, ...}}. With truth also "headline", "judged", "without_truth", "used_value",
+        "calibration", and in each row of the funnel "value" and "value_alone": the headline, 0..100, of what
+        is left, and of what passes that filter alone. Answers that cannot be read count as wrong.
     """
     report = {}
     for name in TASKS:
@@ -130,10 +130,10 @@ def _value(name: str, truth: Written | None) -> Any:
 def right(answered: Answered, truth: Written | None) -> float:
     """How right one answer is, 0..1: within the tolerance (calculation), boxes matched at an IoU of 0.5
     (rec), ROUGE-L (report), else the same answer or not."""
-    value = predicted(answered)
+    value: Any = predicted(answered)
     if value is None or truth is None:
         return 0.0
-    expected = task(answered.entry.task).parse(*truth)
+    expected: Any = task(answered.entry.task).parse(*truth)
     match answered.entry.task:
         case "calculation":
             return float(abs(value.value - expected.value) <= TOLERANCE + 1e-9)

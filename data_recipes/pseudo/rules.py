@@ -79,7 +79,7 @@ def presence(entry: Entry, context: Context) -> Iterator[Claim]:
         said = read_report(answer)
         yield from ((thing.name, True) for thing in said.present)
         yield from ((name, False) for name in said.absent)
-    if referred := _referred(entry):
+    if (referred := _referred(entry)) is not None:
         yield referred.name, True
     if query and query.form == "presence" and (answer == "yes" or _plain(query)):
         yield query.things[0].name, answer == "yes"
