@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from typing import Any
 
+from data_recipes.pseudo.things import Said, read_report
 from data_recipes.tasks.calculation import TOLERANCE, Ratio
 from eval.metrics import rouge_l
 from eval.tasks.rec import matched
@@ -24,9 +25,26 @@ def _same(a: object, b: object) -> float:
     return float(a == b)
 
 
+def _reports(a: str, b: str) -> float:
+    """Overlap of what they say is there, is not there, or is so; of their words where neither is understood.
+    Wording is arbitrary, so that two true reports may share few words."""
+    said = [_claims(read_report(text)) for text in (a, b)]
+    return _labels(*said) if any(said) else rouge_l(a, b) / 100
+
+
+def _claims(said: Said) -> set[object]:
+    claims: set[object] = {(thing.name, thing.side) for thing in said.present}
+    claims |= {(name, None) for name in said.absent}
+    if said.grade is not None:
+        claims.add(("grade", said.grade))
+    if said.large_heart is not None:
+        claims.add(("large heart", said.large_heart))
+    return claims
+
+
 _NOTIONS: dict[str, Callable[[Any, Any], float]] = {
     "calculation": _ratios,
-    "report": lambda a, b: rouge_l(a, b) / 100,
+    "report": _reports,
     "severity": _same,
     "findings": _labels,
     "rec": matched,  # IoU of boxes matched one to one

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from data_recipes.pseudo.filters import Answered, funnel, kept, verdicts
+from data_recipes.pseudo.filters import Answered, verdicts
 from data_recipes.pseudo.spec import Filters
 from data_recipes.tasks import TASKS, Written, task
 from data_recipes.tasks.calculation import TOLERANCE
@@ -44,36 +44,38 @@ def quality(
         "calibration", and in each row of the funnel "value" and "value_alone": the headline, 0..100, of what
         is left, and of what passes that filter alone. Answers that cannot be read count as wrong.
     """
-    report = {}
-    for name in TASKS:
-        mine = [answered for answered in answers if answered.entry.task == name]
-        if mine:
-            report[name] = _task(name, mine, filters, used, truths, patients)
-    return report
+    judged = list(zip(answers, verdicts(answers, filters), strict=True))
+    return {
+        name: _task(name, mine, filters, used, truths, patients)
+        for name in TASKS
+        if (mine := [pair for pair in judged if pair[0].entry.task == name])
+    }
 
 
 def _task(
     name: str,
-    mine: Sequence[Answered],
+    passes: Sequence[tuple[Answered, Mapping[str, bool]]],
     filters: Filters,
     used: Collection[str],
     truths: Truths,
     patients: Mapping[str, str],
 ) -> dict[str, Any]:
+    mine = [answered for answered, _ in passes]
     judged = [a for a in mine if a.entry.entry_id in truths]
     headline = _headline(name, truths, patients)
     rows = []
-    for step, left in funnel(mine, filters):
-        alone = [a for a in mine if step == "asked" or verdicts(a, filters)[step]]
+    left = list(passes)
+    for step in ("asked", *filters.on):
+        left = [pair for pair in left if pair[1].get(step, True)]
+        alone = [pair for pair in passes if pair[1].get(step, True)]
         row: dict[str, Any] = {"filter": step, "left": len(left), "alone": len(alone)}
         if judged:
             row |= {"value": headline(left), "value_alone": headline(alone)}
         rows.append(row)
-    passed = kept(mine, filters)
     found: dict[str, Any] = {
         "asked": len(mine),
-        "kept": len(passed),
-        "kept_fraction": len(passed) / len(mine),
+        "kept": len(left),
+        "kept_fraction": len(left) / len(mine),
         "used": sum(a.entry.entry_id in used for a in mine),
         "funnel": rows,
         "contradicted": dict(Counter(rule for a in mine for rule in a.contradicted).most_common()),
@@ -83,7 +85,7 @@ def _task(
             "headline": _metric_name(name, truths, patients, judged),
             "judged": len(judged),
             "without_truth": sum(truths[a.entry.entry_id] is None for a in judged),
-            "used_value": headline([a for a in mine if a.entry.entry_id in used]),
+            "used_value": headline([pair for pair in passes if pair[0].entry.entry_id in used]),
             "calibration": calibration(
                 [(math.exp(a.log_probability), right(a, truths[a.entry.entry_id])) for a in judged]
             ),
@@ -104,9 +106,9 @@ def _answers(mine: Sequence[Answered], truths: Truths, patients: Mapping[str, st
 
 def _headline(
     name: str, truths: Truths, patients: Mapping[str, str]
-) -> Callable[[Sequence[Answered]], float | None]:
-    def value(left: Sequence[Answered]) -> float | None:
-        answers = _answers(left, truths, patients)
+) -> Callable[[Sequence[tuple[Answered, object]]], float | None]:
+    def value(left: Sequence[tuple[Answered, object]]) -> float | None:
+        answers = _answers([answered for answered, _ in left], truths, patients)
         found = metrics(name, answers)[0].value(answers) if answers else math.nan
         return round(found, 4) if math.isfinite(found) else None
 

@@ -17,8 +17,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
 from data_recipes.draws import draws
 from data_recipes.errors import UserError
@@ -26,10 +28,10 @@ from data_recipes.pseudo import truth as truths
 from data_recipes.pseudo.asking import ROUNDS, Pool, ask
 from data_recipes.pseudo.assemble import Origin, assemble, place_images
 from data_recipes.pseudo.choose import choose_images
-from data_recipes.pseudo.filters import Answered, as_json
+from data_recipes.pseudo.filters import Answered, as_json, verdicts
 from data_recipes.pseudo.leaks import check_images
 from data_recipes.pseudo.rules import Context, contradictions
-from data_recipes.pseudo.spec import Annotation
+from data_recipes.pseudo.spec import Annotation, read_annotation
 from data_recipes.recipe import mixture_folder
 from data_recipes.records import Entry, Image, Mixture
 from data_recipes.scene import Scene
@@ -130,12 +132,40 @@ def annotate(
         place_images(made.images, folder, part)
         write_mixture(made, part)
         write_marks(marks, made.images, part)
-        lines = (as_json(a, annotation.filters, used=a.entry.entry_id in used) for a in answers)
+        passes = verdicts(answers, annotation.filters)
+        lines = (
+            as_json(a, passed, used=a.entry.entry_id in used)
+            for a, passed in zip(answers, passes, strict=True)
+        )
         write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), part / ANSWERS)
         write_json(part / REPORT, report)
         write_meta({**made.meta, PSEUDO: report["tasks"]}, part)
     shutil.rmtree(work, ignore_errors=True)
     return out
+
+
+def read_settings(path: Path | None, given: Mapping[str, Any], filters: Mapping[str, Any]) -> Annotation:
+    """The annotation of a YAML file, with what was given on the command line (all but None) on top.
+
+    Raises:
+        UserError: the file is missing or no YAML, or as `read_annotation`.
+    """
+    said: dict[str, Any] = {}
+    if path is not None:
+        try:
+            said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise UserError(f"{path}: can't read: {error.strerror or error}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(said, dict) or not isinstance(said.get("filters", {}), dict):
+            raise UserError(f"{path}: settings are keys and values, filters too")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    over = {name: value for name, value in filters.items() if value is not None}
+    merged = said | chosen | {"filters": said.get("filters", {}) | over}
+    if not merged.get("mixture"):
+        raise UserError("say whose images are annotated: --mixture NAME, such as --mixture dmax")
+    return read_annotation(merged, str(path) if path else "imax annotate")
 
 
 def _origin(annotation: Annotation, model: str, adapter_folder: Path, run: Run | None) -> Origin:

@@ -18,7 +18,7 @@ from data_recipes.pixels import inside
 from data_recipes.placing import place
 from data_recipes.priors import priors
 from data_recipes.pseudo.choose import Chosen, choose_entries
-from data_recipes.pseudo.filters import Answered, kept, verdicts
+from data_recipes.pseudo.filters import Answered, verdicts
 from data_recipes.pseudo.leaks import check_entries
 from data_recipes.pseudo.spec import Annotation
 from data_recipes.records import Entry, Image, Mixture
@@ -55,7 +55,8 @@ def assemble(
     Raises:
         UserError: no answer was kept, or one is about an image that was not chosen.
     """
-    good = kept(answers, annotation.filters)
+    judged = list(zip(answers, verdicts(answers, annotation.filters), strict=True))
+    good = [answered for answered, passes in judged if all(passes.values())]
     check_entries((answered.entry for answered in good), {image.image_id: image for image in images})
     offered: dict[str, list[Entry]] = defaultdict(list)
     for answered in good:
@@ -68,8 +69,8 @@ def assemble(
     chosen = choose_entries(images, own, offered, annotation, rng)
     if not chosen.answered:
         raise UserError(
-            f"{annotation.mixture}: none of {len(answers)} answers was kept: loosen filters (pseudo.json of a run "
-            "without them says how likely answers are), or train the model for longer"
+            f"{annotation.mixture}: none of {len(answers)} answers was kept: loosen the filters, or train "
+            "the model for longer"
         )
     by_image: dict[str, list[Entry]] = defaultdict(list)
     for entry in (*chosen.own, *chosen.answered):
@@ -93,7 +94,7 @@ def provenance(answered: Answered, annotation: Annotation, origin: Origin) -> st
         "run": origin.run.replace("/", "_"),
         "log_probability": f"{answered.log_probability:.4f}",
         "agreement": "-" if answered.agreement is None else f"{answered.agreement:.4f}",
-        "passed": "+".join(verdicts(answered, annotation.filters)),
+        "passed": "+".join(annotation.filters.on),
     }
     said = ";".join(f"{name}={value}" for name, value in details.items())
     return f"{PSEUDO}/{said}/{answered.entry.provenance}"
@@ -114,8 +115,8 @@ def _meta(
     by = "The truth" if annotation.labels == "truth" else who.capitalize()
     description = (
         f"{by} answered, about training images of mixture {old.get('name', '')}, the tasks that they lack; "
-        "answers that passed the filters are entries here, beside the images' own. Validation and test set are "
-        f"those of {old.get('name', '')}."
+        "answers that passed the filters are entries here, beside the images' own. Validation and test set "
+        f"are those of {old.get('name', '')}."
     )
     settings = annotation.model_dump()
     settings["mixture"] = str(old.get("name") or Path(annotation.mixture).name)  # not a path of this machine
@@ -157,8 +158,8 @@ def _funnel(answers: Sequence[Answered], chosen: Chosen, annotation: Annotation)
     """Where questions went: each answer goes for the first filter that it fails."""
     steps = Funnel(PSEUDO)
     reasons = Counter(
-        next((name for name, passes in verdicts(answered, annotation.filters).items() if not passes), "")
-        for answered in answers
+        next((name for name, passed in passes.items() if not passed), "")
+        for passes in verdicts(answers, annotation.filters)
     )
     passed = reasons.pop("", 0)
     steps.tally("filters", "answers", passed, {f"fail {name}": n for name, n in reasons.items()})

@@ -1,9 +1,9 @@
-"""Which answers are kept. Each filter judges each answer by itself, so that their order does not matter: what
-is kept is what passes all that are on."""
+"""Which answers are kept. Each filter judges all answers, whatever the other filters say of them, so that
+their order does not matter: what is kept is what passes all that are on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from data_recipes.pseudo.spec import Filters
@@ -33,11 +33,16 @@ class Answered:
         return bool(self.entry.target)
 
 
-def verdicts(answered: Answered, filters: Filters) -> dict[str, bool]:
-    """Name of each filter that is on -> whether the answer passes it."""
+def verdicts(answers: Sequence[Answered], filters: Filters) -> list[dict[str, bool]]:
+    """Of each answer: name of each filter that is on -> whether the answer passes it."""
+    least = _least(answers, filters)
+    return [_passes(answered, filters, least[answered.entry.task]) for answered in answers]
+
+
+def _passes(answered: Answered, filters: Filters, least: float) -> dict[str, bool]:
     passes = {"parse": answered.parsed}
     if filters.likelihood is not False:
-        passes["likelihood"] = answered.log_probability >= filters.likelihood
+        passes["likelihood"] = answered.log_probability >= least
     if filters.agreement is not False:
         # An answer without draws beside it (the truth) has nothing to disagree with.
         passes["agreement"] = answered.agreement is None or answered.agreement >= filters.agreement
@@ -46,23 +51,25 @@ def verdicts(answered: Answered, filters: Filters) -> dict[str, bool]:
     return passes
 
 
-def kept(answers: Iterable[Answered], filters: Filters) -> list[Answered]:
+def _least(answers: Sequence[Answered], filters: Filters) -> dict[str, float]:
+    """Task -> the log-probability of the least likely answer among the share that is kept."""
+    of_task: dict[str, list[float]] = {}
+    for answered in answers:
+        of_task.setdefault(answered.entry.task, []).append(answered.log_probability)
+    share = 1.0 if filters.likelihood is False else filters.likelihood
+    return {
+        name: sorted(found, reverse=True)[max(1, round(share * len(found))) - 1]
+        for name, found in of_task.items()
+    }
+
+
+def kept(answers: Sequence[Answered], filters: Filters) -> list[Answered]:
     """The answers that pass all filters that are on."""
-    return [answered for answered in answers if all(verdicts(answered, filters).values())]
+    judged = zip(answers, verdicts(answers, filters), strict=True)
+    return [answered for answered, passes in judged if all(passes.values())]
 
 
-def funnel(answers: Iterable[Answered], filters: Filters) -> list[tuple[str, list[Answered]]]:
-    """What is left after each filter, in the order of `spec.FILTERS`, the first row being all that was
-    asked."""
-    left = list(answers)
-    rows = [("asked", left)]
-    for name in filters.on:
-        left = [answered for answered in left if verdicts(answered, filters)[name]]
-        rows.append((name, left))
-    return rows
-
-
-def as_json(answered: Answered, filters: Filters, *, used: bool) -> Mapping[str, object]:
+def as_json(answered: Answered, passes: Mapping[str, bool], *, used: bool) -> Mapping[str, object]:
     """A line of `answers.jsonl`: what stands behind an entry, or why there is none."""
     entry = answered.entry
     return {
@@ -74,6 +81,6 @@ def as_json(answered: Answered, filters: Filters, *, used: bool) -> Mapping[str,
         "log_probability": round(answered.log_probability, 6),
         "agreement": None if answered.agreement is None else round(answered.agreement, 6),
         "contradicted": list(answered.contradicted),
-        "passed": [name for name, passes in verdicts(answered, filters).items() if passes],
+        "passed": [name for name, passed in passes.items() if passed],
         "used": used,
     }

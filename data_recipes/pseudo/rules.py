@@ -3,10 +3,10 @@
 A rule reads an entry, own or answered, as claims: pairs of a fact and its value. Two entries that claim
 different values of a fact contradict each other. A new rule is one function and one line in RULES.
 
-An answer is contradicted where it contradicts itself or an own entry of the mixture, or where among the other
-answers at least as many contradict it as agree with it. So of two that contradict each other and find no
-support, both go; a wrong one against many goes alone. Answers to questions that were asked because of earlier
-answers (rec, reg) count as witnesses against others of their kind only: they repeat what they were asked.
+An answer is contradicted where it contradicts itself or an own entry of the mixture, or where on some fact no
+majority is with it, its own voice counted. So of two that contradict each other and find no support, both go;
+a wrong one against several goes alone. Answers to questions that were asked because of earlier answers (rec,
+reg) are witnesses against others of their kind only: they repeat what they were asked.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from data_recipes.phrases import UNCOUNTABLE
 from data_recipes.priors import phrase
 from data_recipes.pseudo.queries import Query, read_query
 from data_recipes.pseudo.things import EDEMA, HEART, Said, Thing, read_phrase, read_report
@@ -79,7 +80,8 @@ def presence(entry: Entry, context: Context) -> Iterator[Claim]:
         said = read_report(answer)
         yield from ((thing.name, True) for thing in said.present)
         yield from ((name, False) for name in said.absent)
-    if (referred := _referred(entry)) is not None:
+    referred = _referred(entry)
+    if referred is not None:
         yield referred.name, True
     if query and query.form == "presence" and (answer == "yes" or _plain(query)):
         yield query.things[0].name, answer == "yes"
@@ -107,14 +109,14 @@ def number(entry: Entry, context: Context) -> Iterator[Claim]:
     answer, query = _answer(entry), _query(entry)
     if entry.task == "report":
         said = read_report(answer)
-        for thing in said.present:
-            yield ("number", thing), thing.number
-        for name in {thing.name for thing in said.present}:
-            yield ("all", name), sum(thing.number for thing in said.present if thing.name == name)
+        counted = [thing for thing in said.present if thing.noun not in UNCOUNTABLE]
+        yield from ((("number", thing._replace(number=1)), thing.number) for thing in counted)
+        for name in {thing.name for thing in counted}:
+            yield ("all", name), sum(thing.number for thing in counted if thing.name == name)
     if query and query.form == "count" and answer.isdigit() and answer != "0" and _plain(query):
         yield ("all", query.things[0].name), int(answer)
-    if entry.task == "rec" and (thing := _referred(entry)):
-        yield ("number", thing), len(answer)
+    if entry.task == "rec" and (referred := _referred(entry)):
+        yield ("number", referred), len(answer)
 
 
 def normal(entry: Entry, context: Context) -> Iterator[Claim]:
@@ -185,22 +187,22 @@ def _contradicted(
     claims: Mapping[str, Sequence[Claim]],
     own: Collection[str],
 ) -> bool:
-    mine = claims[entry.entry_id]
-    values = dict(mine)
-    if any(values[fact] != value for fact, value in mine):
-        return True
-    against = support = 0
+    values: dict[object, object] = {}
+    for fact, value in claims[entry.entry_id]:
+        if values.setdefault(fact, value) != value:
+            return True
+    votes = dict.fromkeys(values, 1)
     for other in entries:
         if other is entry or (other.task in _DERIVED and entry.task not in _DERIVED):
             continue
-        shared = [values[fact] == value for fact, value in claims[other.entry_id] if fact in values]
-        if not all(shared):
-            if other.entry_id in own:
+        for fact, value in claims[other.entry_id]:
+            if fact not in values:
+                continue
+            agrees = values[fact] == value
+            if not agrees and other.entry_id in own:
                 return True
-            against += 1
-        elif shared:
-            support += 1
-    return against > 0 and against >= support
+            votes[fact] += 1 if agrees else -1
+    return any(vote <= 0 for vote in votes.values())
 
 
 def _answer(entry: Entry) -> Any:

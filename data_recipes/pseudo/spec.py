@@ -25,29 +25,23 @@ class Filters(_Part):
     """Which answers are kept. `false` switches a filter off. An answer that cannot be read is never kept.
 
     Attributes:
-        likelihood: the least mean log-probability (natural logarithm, at most 0) of an answer's tokens.
+        likelihood: the share of each task's answers that is kept, the likeliest by the mean log-probability
+            of their tokens. A share, because tasks differ: digits of a box are never as sure as a yes.
         agreement: the least mean agreement (0..1) of an answer with those drawn beside it.
         consistency: whether answers that contradict others about the same image are left out.
         rules: the rules that `consistency` uses, by name; by default all.
     """
 
-    likelihood: float | Literal[False] = Field(default=-0.25)
-    agreement: float | Literal[False] = Field(default=0.6)
+    likelihood: float | Literal[False] = 0.8
+    agreement: float | Literal[False] = 0.5
     consistency: bool = True
     rules: list[str] | None = None
 
-    @field_validator("likelihood")
-    @classmethod
-    def _logarithm(cls, value: float | Literal[False]) -> float | Literal[False]:
-        if value is not False and value > 0:
-            raise ValueError("a log-probability is at most 0, such as -0.25 (or false for no such filter)")
-        return value
-
-    @field_validator("agreement")
+    @field_validator("likelihood", "agreement")
     @classmethod
     def _share(cls, value: float | Literal[False]) -> float | Literal[False]:
         if value is not False and not 0 <= value <= 1:
-            raise ValueError("an agreement is from 0 to 1, such as 0.6 (or false for no such filter)")
+            raise ValueError("it should be from 0 to 1, such as 0.5 (or false for no such filter)")
         return value
 
     @field_validator("rules")
@@ -87,7 +81,7 @@ class Annotation(_Part):
     tasks: list[str] | None = Field(default=None, min_length=1)
     filters: Filters = Filters()
     samples: int = Field(default=3, ge=0, le=64)
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=0.7, gt=0)
     keep_own: bool = True
     seed: int = Field(default=0, ge=0)
     labels: Labels = "model"
