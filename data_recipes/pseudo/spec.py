@@ -37,6 +37,12 @@ class Filters(_Part):
     consistency: bool = True
     rules: list[str] | None = None
 
+    @field_validator("likelihood", "agreement", mode="before")
+    @classmethod
+    def _zero(cls, value: Any) -> Any:
+        """0 would pass for False, which equals it."""
+        return float(value) if type(value) is int else value
+
     @field_validator("likelihood", "agreement")
     @classmethod
     def _share(cls, value: float | Literal[False]) -> float | Literal[False]:

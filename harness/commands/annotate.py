@@ -60,8 +60,8 @@ def annotate(
     """Let a trained run annotate the tasks that a mixture's training images lack.
 
     Answers that can be read, are likely, agree with drawn ones and are consistent with each other become a
-    mixture to train on: imax train --recipe OUT. OUT/pseudo.json and the table say how many answers each filter
-    kept and, on phantom images, how right they were. Killed, the same command goes on.
+    mixture to train on: imax train --recipe OUT. OUT/pseudo.json and the table say how many answers each
+    filter kept and, on phantom images, how right they were. Killed, the same command goes on.
 
     Example: imax annotate runs/dmax --mixture dmax --out dmax-pseudo --images 200
     """

@@ -106,7 +106,8 @@ def test_where_answers_do_not_reach_all_are_taken():
     answered = {"a": [entry("a", "vqa", 1), entry("a", "reg", 1)], "b": []}
     chosen = choose_entries(images, {}, answered, annotation(), np.random.default_rng(0))
     assert len(chosen.answered) == 2
-    assert chosen.entries == (15, 2) and chosen.pairs == (8, 2)
+    assert chosen.entries == (15, 2)
+    assert chosen.pairs == (8, 2)
 
 
 @pytest.fixture
@@ -145,7 +146,8 @@ def test_a_planted_image_that_is_held_out_is_caught(on_disk, by):
         check([*mixture.images[1:4], planted], mixture, folder)
     words = {"patient": "patient p-held", "id": "image held is", "pixels": "pixel by pixel"}
     assert words[by] in str(caught.value)
-    assert "test split of mixture dmax" in str(caught.value) and "\n" not in str(caught.value)
+    assert "test split of mixture dmax" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_entry_about_another_image_is_caught(on_disk):

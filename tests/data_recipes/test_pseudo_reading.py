@@ -10,8 +10,19 @@ from data_recipes.pseudo.queries import Query, answer, as_thing, read_query
 from data_recipes.pseudo.things import Thing, read_phrase, read_report
 from data_recipes.report_text import report
 from data_recipes.scene import FINDINGS
-from tests.data_recipes.factories import HEART, LEFT, NODULE, NORMAL, RIGHT, TUBE, TWIN, entries_of, of_task
-from tests.data_recipes.factories import random_scene, scene_of
+from tests.data_recipes.factories import (
+    HEART,
+    LEFT,
+    NODULE,
+    NORMAL,
+    RIGHT,
+    TUBE,
+    TWIN,
+    entries_of,
+    of_task,
+    random_scene,
+    scene_of,
+)
 
 SEEDS = st.integers(0, 2**31)
 

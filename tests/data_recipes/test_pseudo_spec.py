@@ -11,7 +11,8 @@ def test_the_density_is_the_papers_by_default():
     found = Annotation(mixture="dmax")
     assert (found.density.tasks_per_image, found.density.entries_per_image) == (4.10, 7.46)
     assert found.filters.on == ("parse", "likelihood", "agreement", "consistency")
-    assert found.labels == "model" and found.keep_own
+    assert found.labels == "model"
+    assert found.keep_own
 
 
 def test_yaml_switches_a_filter_off_with_any_word_that_yaml_reads_as_false():
@@ -32,7 +33,7 @@ def test_what_is_written_down_is_read_again():
         ({}, "key mixture is missing"),
         ({"mixtur": "dmax"}, "did you mean 'mixture'"),
         ({"mixture": "dmax", "filters": {"agrement": 0.5}}, "did you mean 'filters.agreement'"),
-        ({"mixture": "dmax", "filters": {"agreement": 1.5}}, "filters.agreement is 1.5: it should be from 0 to 1"),
+        ({"mixture": "dmax", "filters": {"agreement": 1.5}}, "is 1.5: it should be from 0 to 1"),
         ({"mixture": "dmax", "filters": {"agreement": "0.5"}}, "filters.agreement is '0.5'"),
         ({"mixture": "dmax", "filters": {"likelihood": True}}, "filters.likelihood is True"),
         ({"mixture": "dmax", "filters": {"rules": ["sides"]}}, "did you mean 'side'"),
