@@ -17,6 +17,7 @@ from data_recipes.recipe_file import STAGED, Part, explained, load_recipe, raw_r
 from data_recipes.store import META
 
 PREVIOUS, BASE = "previous", "base"
+BATCHINGS = ("image", "entry")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
@@ -28,6 +29,8 @@ class Stage(Part):
         mixture: recipe name, recipe file or folder of a built mixture.
         annotate: in place of `mixture`, how the model of the stage before makes one.
         mix: mixtures whose training entries are added.
+        batching: what is drawn together, `image` or `entry`; by default as the mixture is, and `image` for an
+            annotated one. `--batching` wins.
         epochs, steps: how long; where neither is said, the run's own setting holds.
         learning_rate: at its highest; where it is not said, the run's own.
         learning_rate_times: in place of `learning_rate`, a factor on the run's own, which suits any model.
@@ -39,6 +42,7 @@ class Stage(Part):
     mixture: str | None = None
     annotate: Annotation | None = None
     mix: list[str] = Field(default=[])
+    batching: str | None = None
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -154,6 +158,8 @@ def _annotation(said: Any, folder: Path, here: str) -> Annotation:
 def _check_choices(stage: Stage, here: str) -> None:
     if (stage.mixture is None) == (stage.annotate is None):
         raise UserError(f"{here}: give it either mixture or annotate" + (", not both" * bool(stage.mixture)))
+    if stage.batching not in (None, *BATCHINGS):
+        raise UserError(f"{here}: {unknown('batching', stage.batching, BATCHINGS)}")
     if stage.epochs is not None and stage.steps is not None:
         raise UserError(f"{here}: give it either epochs or steps, not both")
     if stage.learning_rate is not None and stage.learning_rate_times is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from data_recipes.staged import BATCHINGS
 from data_recipes.tasks import TASKS
-from harness.dataset import BATCHINGS, SHARINGS
+from harness.dataset import SHARINGS
 from harness.loss_weights import LOSS_WEIGHTINGS
 from model_adapters import block_attention
 from taco_probe.dynamics.losses import FISHERS

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 
 from data_recipes.errors import UserError
 from data_recipes.records import Entry, Image, Mixture
+from data_recipes.staged import BATCHINGS
 from data_recipes.store import open_image
 from data_recipes.tasks import TASKS
 from model_adapters.adapter import Adapter
@@ -27,7 +28,6 @@ from model_adapters.base import TooLongError, Vision, written_entry
 from model_adapters.packing import part_sizes
 
 SHARINGS = ("image", "none")
-BATCHINGS = ("image", "entry")
 Features = Mapping[str, torch.Tensor]
 T = TypeVar("T")
 FACTS = ("task_id", "siblings", "image_number")  # of an entry; the model does not read them

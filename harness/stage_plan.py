@@ -151,7 +151,7 @@ def _without_length(settings: Settings) -> dict[str, None]:
 
 
 def _batching(stage: Stage, settings: Settings) -> str | None:
-    return settings.chosen.get("batching") or ("image" if stage.annotate else None)
+    return settings.chosen.get("batching") or stage.batching or ("image" if stage.annotate else None)
 
 
 def _start(stage: Stage, before: Sequence[Planned], settings: Settings) -> str | None:
@@ -182,7 +182,13 @@ def _samples(stage: Stage, own: Settings, mixtures: Mixtures) -> int:
         pairs = [pair for pair in join(source, others).mixture.of_split("train") if pair[1].task in wanted]
         return len({image.image_id for image, _ in pairs}) if by_image else len(pairs)
     chosen = {image.image_id for image in choose_images(source, stage.annotate)}
-    added = [i.image_id for _, other in others for i, e in other.of_split("train") if e.task in wanted]
+    own_stay = chosen if stage.annotate.keep_own else set()  # their own entries are there already
+    added = [
+        image.image_id
+        for _, other in others
+        for image, entry in other.of_split("train")
+        if entry.task in wanted and image.image_id not in own_stay
+    ]
     if by_image:
         return len(chosen.union(added))
     return round(len(chosen) * stage.annotate.density.entries_per_image) + len(added)

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from transformers.integrations import is_deepspeed_zero3_enabled
 
+from data_recipes.errors import UserError
 from data_recipes.joining import refuse_leaks
 from data_recipes.recipe import mixture_folder
 from data_recipes.staged import load_staged
@@ -46,6 +48,10 @@ def run(settings: Settings, arguments: Sequence[str], train: Train) -> RunFolder
     use_threads(settings.data.threads)
     training = settings.training
     staged = load_staged(settings.data.recipe)
+    if is_deepspeed_zero3_enabled() and any(stage.annotate for stage in staged.stages):
+        raise UserError(
+            "annotation needs whole weights, and DeepSpeed's stage 3 spreads them: use its stage 2"
+        )
     adapter = load_adapter(settings.model.model)
     with training.main_process_first(desc="build the mixtures"):
         places = {name: mixture_folder(name, progress=is_main()) for name in staged.mixtures}

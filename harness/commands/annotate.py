@@ -68,7 +68,7 @@ def annotate(
     from data_recipes.pseudo import table
     from eval.runs import read_json, read_run
     from harness import annotate as work
-    from harness.train import use_threads
+    from harness.processes import use_threads
 
     be_quiet()
     if out is None:

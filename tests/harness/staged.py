@@ -20,13 +20,14 @@ from data_recipes.records import Entry, Mixture
 from data_recipes.store import content_hash, read_mixture, write_mixture
 from tests.harness.conftest import make_mixture
 
-FLAGS = (
-    "--logging_steps 2 --save_steps 2 --threads 1 --per_device_train_batch_size 2 "
-    "--gradient_accumulation_steps 1 --lora_dropout 0.1"
-).split()
+FLAGS = [
+    *("--logging_steps", "2", "--save_steps", "2", "--threads", "1", "--lora_dropout", "0.1"),
+    *("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"),
+]
+ASKED = {"mixture": "first", "images": 6}
 THREE: list[dict[str, Any]] = [
     {"name": "clean", "mixture": "first", "steps": 4},
-    {"name": "pseudo", "annotate": {"mixture": "first", "images": 6}, "steps": 3, "learning_rate_times": 0.5},
+    {"name": "pseudo", "annotate": ASKED, "steps": 3, "learning_rate_times": 0.25},
     {"name": "last", "mixture": "first", "steps": 2, "learning_rate": 1.0e-3},
 ]
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from safetensors.torch import load_file
 
-from data_recipes.joining import join
-from data_recipes.store import read_mixture, write_mixture
+from data_recipes.store import read_mixture
 from eval.plan import prepare
-from harness import stage_outcome, stages, train
+from harness import stage_outcome, train
 from harness.config import parse
 from harness.provenance import hash_weights
 from harness.runs import RunFolder
@@ -95,7 +91,7 @@ def test_each_stage_is_an_ordinary_run_that_starts_from_the_one_before(run):
     settings = [part.settings() for part in parts]
     assert [one["max_steps"] for one in settings] == [4, 3, 2]
     own = settings[0]["learning_rate"]
-    assert [one["learning_rate"] for one in settings] == [own, own / 2, 1e-3]
+    assert [one["learning_rate"] for one in settings] == [own, own / 4, 1e-3]
     assert [one.get("start_hash") for one in settings] == [
         None, hash_weights(str(parts[0].adapter)), hash_weights(str(parts[1].adapter))
     ]  # fmt: skip
