@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import gc
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def run(settings: Settings, arguments: Sequence[str], train: Train) -> RunFolder
 def in_words(one: Planned) -> str:
     """What a stage does, in a line."""
     stage = one.stage
-    source, others = Path(stage.source).name, [Path(name).name for name in stage.mix]
+    source, *others = (re.sub(r"\.ya?ml$", "", Path(name).name) for name in (stage.source, *stage.mix))
     what = f"trains on {' and '.join([source, *others])}"
     if stage.annotate:
         asked = "the truth where it is known" if stage.annotate.labels == "truth" else "the model before it"

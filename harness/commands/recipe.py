@@ -40,7 +40,8 @@ def list_recipes() -> None:
         if is_staged(name):
             staged = load_staged(name)
             stages = " -> ".join(
-                f"{s.name} ({'annotates ' * bool(s.annotate)}{s.source})" for s in staged.stages
+                f"{s.name} ({'annotates ' * bool(s.annotate)}{' + '.join([s.source, *s.mix])})"
+                for s in staged.stages
             )
             typer.echo(f"{name}\n    {' '.join(staged.description.split())}\n    stages: {stages}")
             continue
