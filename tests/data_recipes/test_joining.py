@@ -19,7 +19,9 @@ def image(number: int, split: str = "train", prefix: str = "") -> Image:
 
 
 def entry(of: Image, name: str = "e", target: str = "yes", origin: str = "true") -> Entry:
-    return Entry(f"{of.image_id}/{name}", of.image_id, "vqa", "?", target, provenance=f"{origin}/vqa/presence")
+    return Entry(
+        f"{of.image_id}/{name}", of.image_id, "vqa", "?", target, provenance=f"{origin}/vqa/presence"
+    )
 
 
 def mixture(name: str, images: list[Image], entries: list[Entry]) -> Mixture:

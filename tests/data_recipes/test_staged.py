@@ -115,8 +115,8 @@ def test_mistakes_around_the_stages(tmp_path):
         load_staged(write(tmp_path, FIRST, "style: staged\nsead: 1\n"))
     with pytest.raises(UserError, match="needs the line `style: staged`"):
         load_recipe(write(tmp_path, FIRST, ""))
+    (tmp_path / "mine.yaml").write_text("style: stagd\nsource: phantom")
     with pytest.raises(UserError, match="unknown style 'stagd': did you mean 'staged'"):
-        (tmp_path / "mine.yaml").write_text("style: stagd\nsource: phantom")
         load_recipe(str(tmp_path / "mine.yaml"))
     assert not is_staged(str(tmp_path))
     assert not is_staged("no_such_recipe")
