@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +197,102 @@ def test_a_run_cut_anywhere_goes_on_in_the_right_stage(
     assert not set(done_before) & set(trained[len(first) :])
     assert len(calls) == 1
     assert weights(tmp_path / "run") == weights(run.path)
-    without = [
-        {k: v for k, v in line.items() if "second" not in k} for line in RunFolder(tmp_path / "run").log()
-    ]
-    assert without == [{k: v for k, v in line.items() if "second" not in k} for line in run.log()]
+    logs = [RunFolder(folder).log() for folder in (tmp_path / "run", run.path)]
+    found, expected = ([without_rates(line) for line in log] for log in logs)
+    assert found == expected
+
+
+def without_rates(line):
+    return {key: value for key, value in line.items() if "second" not in key}
+
+
+def test_overwrite_starts_anew_with_all_stages(place, model, tmp_path, annotated):
+    recipe = write_recipe(place, THREE[:2], "two")
+    assert job(recipe, model, tmp_path, "--seed", "1") == 0
+    before = weights(tmp_path / "stages" / "1-clean")
+    assert job(recipe, model, tmp_path, "--seed", "2", "--overwrite", "true") == 0
+    assert RunFolder(tmp_path).settings()["seed"] == 2
+    assert weights(tmp_path / "stages" / "1-clean") != before
+    assert len(annotated) == 2
+
+
+def test_a_mistake_in_the_first_stage_stands_in_nobodys_way(place, model, tmp_path, annotated, capfd):
+    recipe = write_recipe(place, THREE, "three")
+    assert job(recipe, model, tmp_path / "run", "--lora_targets", "nothing") == 2
+    assert "matches no module" in capfd.readouterr().err
+    assert job(recipe, model, tmp_path / "run", "--max_steps", "3") == 0
+
+
+def test_finished_stages_are_taken_from_the_cache(run, place, model, tmp_path, annotated, capfd):
+    """The same first two stages with another end: neither trained nor annotated again, the same bytes."""
+    cache = ["--seed", "5", "--stage_cache", str(tmp_path / "cache")]
+    assert job(place / "three.yaml", model, tmp_path / "one", *cache) == 0
+    assert len(annotated) == 1
+    capfd.readouterr()
+    two = write_recipe(place, [*THREE[:2], {**THREE[2], "steps": 3}], "other")
+    assert job(two, model, tmp_path / "two", *cache) == 0
+    assert capfd.readouterr().err.count("taken from") == 3  # two stages and a mixture
+    assert len(annotated) == 1
+    first, second = (RunFolder(tmp_path / name) for name in ("one", "two"))
+    taken = [bool(stage["from_cache"]) for stage in second.provenance()["stages"]]
+    assert taken == [True, True, False]
+    for name in ("1-clean", "2-pseudo"):
+        one, other = (RunFolder(whole.path / "stages" / name) for whole in (first, second))
+        assert weights(one.path) == weights(other.path)
+        assert one.log() == other.log()
+    mixture = second.path / "stages" / "2-pseudo" / "mixture"
+    assert RunFolder(mixture.parent).settings()["mixture"] == str(mixture)
+    assert weights(first.path) == weights(run.path)
+    costs = [one.provenance()["stages"][1]["annotation_seconds"] for one in (first, second)]
+    assert costs[0] == costs[1]
+    # Another seed, or another learning rate, is another stage.
+    capfd.readouterr()
+    assert job(two, model, tmp_path / "three", *cache[2:], "--seed", "6") == 0
+    assert job(two, model, tmp_path / "four", *cache, "--learning_rate", "2e-4") == 0
+    assert "taken from" not in capfd.readouterr().err
+
+
+def test_an_annotation_is_shared_by_stages_that_train_on_it_otherwise(place, model, tmp_path, annotated):
+    cache = ["--stage_cache", str(tmp_path / "cache")]
+    mixed = write_recipe(place, [THREE[0], {**THREE[1], "mix": ["second"]}], "mixed")
+    assert job(write_recipe(place, THREE[:2], "two"), model, tmp_path / "one", *cache) == 0
+    assert job(mixed, model, tmp_path / "two", *cache) == 0
+    assert len(annotated) == 1
+    stage = RunFolder(tmp_path / "two").provenance()["stages"][1]
+    assert (stage["from_cache"], stage["mix"][0]["entries"]) == (None, 18)
+
+
+def test_a_planted_leak_is_refused_before_anything_is_trained(place, model, tmp_path, annotated, capfd):
+    """A mixture whose training split has the patients that `first` holds out, as a later stage."""
+    whole = read_mixture(place / "first")
+    shutil.copytree(place / "first", place / "leaking")
+    images = tuple(replace(image, image_id=f"x{image.image_id}", split="train") for image in whole.images)
+    entries = tuple(
+        replace(entry, entry_id=f"x{entry.entry_id}", image_id=f"x{entry.image_id}")
+        for entry in whole.entries
+    )
+    meta = {**whole.meta, "mixture_hash": "leaking"}
+    write_mixture(replace(whole, images=images, entries=entries, meta=meta), place / "leaking")
+    recipe = write_recipe(place, [THREE[0], {"name": "b", "mixture": "leaking"}], "leak")
+    assert job(recipe, model, tmp_path / "run") == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "leakage: 2 patients of the validation or test split of" in line
+    assert str(place / "first") in line
+    assert str(place / "leaking") in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_leak_in_what_annotation_made_is_refused_before_the_stage_trains(
+    place, model, tmp_path, monkeypatch, capfd
+):
+    def leaking(annotation, *, out, **named):
+        shutil.copytree(place / "first", out)
+        whole = read_mixture(out)
+        images = tuple(replace(image, split="train") for image in whole.images)
+        write_mixture(replace(whole, images=images), out)
+        return out
+
+    with_stand_in(monkeypatch, leaking)
+    assert job(place / "three.yaml", model, tmp_path / "run") == 2
+    assert "are in the training split of the mixture of stage pseudo" in capfd.readouterr().err
+    assert not (tmp_path / "run" / "stages" / "2-pseudo" / "run.yaml").exists()

@@ -17,24 +17,9 @@ from harness.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
-    "--save_steps",
-    "2",
-    "--logging_steps",
-    "2",
-    "--threads",
-    "1",
-    "--lora_dropout",
-    "0.1",
-    "--per_device_train_batch_size",
-    "2",
-    "--gradient_accumulation_steps",
-    "1",
-    "--dynamics_steps",
-    "0,50%,end",
-    "--dynamics_entries",
-    "14",
-    "--dynamics_fisher",
-    "empirical",
+    *("--save_steps", "2", "--logging_steps", "2", "--threads", "1", "--lora_dropout", "0.1"),
+    *("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"),
+    *("--dynamics_steps", "0,50%,end", "--dynamics_entries", "14", "--dynamics_fisher", "empirical"),
 ]
 
 
