@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from data_recipes.store import read_mixture
+from data_recipes.store import read_mixture, write_mixture
 from eval.plan import prepare
 from harness import stage_outcome, train
 from harness.config import parse
