@@ -129,8 +129,8 @@ class _Job:
     def go(self, probed: str) -> None:
         """Does what is left to do; `probed` is the mixture that probe entries come from."""
         told = {stage["name"]: stage for stage in self._whole.provenance().get("stages", [])}
-        finished = [one for one in self._planned if RunFolder(one.folder).finished()]
-        first = max((one.before + one.steps for one in finished), default=0)
+        done = [one for one in self._planned if RunFolder(one.folder).finished()]
+        first = max((one.before + one.steps for one in done), default=0)
         diary = self._diary(first) if is_main() else None
 
         def note(one: Planned, step: int, *, finished: bool = False) -> None:
@@ -142,14 +142,16 @@ class _Job:
         for one in self._planned:
             title = f"stage {one.number} of {len(self._planned)}, {one.stage.name}"
             run = RunFolder(one.folder)
-            if run.finished():
+            finished = run.finished()
+            wait()  # nobody changes that before all have looked
+            if finished:
                 say(f"{title}: finished before")
-            elif one.stage.annotate:
-                seconds = self._annotate(one, title)
+            else:
+                seconds = self._annotate(one, title) if one.stage.annotate else None
                 if diary is not None and seconds is not None:
                     told[one.stage.name] = {"name": one.stage.name, "annotation_seconds": seconds}
                     note(one, one.before)
-            self._fit(one, run, title, probed)
+                self._fit(one, run, title, probed)
             if diary is not None:
                 source = self._mixtures[one.stage.source][1]
                 told[one.stage.name] = stage_outcome.facts(one, told.get(one.stage.name, {}), source)
@@ -227,19 +229,15 @@ class _Job:
         return key("mixture", facts)
 
     def _fit(self, one: Planned, run: RunFolder, title: str, probed: str) -> None:
-        """Trains a stage, or takes it from the cache, unless it is finished."""
-        if run.finished():
-            return
+        """Trains a stage, or takes it from the cache."""
         settings = one.settings(self._settings, self.total, probed)
         name = self._key(one, settings) if is_main() else ""
-        taken = False
         if is_main():
             place = {"mixture": str(self._folder(one).resolve())}
-            taken = self._cache.take_run(name, run, as_dict(settings) | place)
+            self._cache.take_run(name, run, as_dict(settings) | place)
         wait()
-        if taken:
-            say(f"{title}: taken from {self._settings.data.stage_cache}")
         if run.finished():
+            say(f"{title}: taken from {self._settings.data.stage_cache}")
             return
         say(f"{title}: {one.steps} steps")
         self._train(settings, self._arguments, f"stage {one.number}/{len(self._planned)}")

@@ -294,6 +294,6 @@ def test_a_leak_in_what_annotation_made_is_refused_before_the_stage_trains(
         return out
 
     with_stand_in(monkeypatch, leaking)
-    assert job(place / "three.yaml", model, tmp_path / "run") == 2
+    assert job(write_recipe(place, THREE), model, tmp_path / "run") == 2
     assert "are in the training split of the mixture of stage pseudo" in capfd.readouterr().err
     assert not (tmp_path / "run" / "stages" / "2-pseudo" / "run.yaml").exists()
