@@ -12,6 +12,7 @@ from data_recipes import priors as prior_table
 from data_recipes.funnel import table
 from data_recipes.licence import ACCESS, Licence, licence
 from data_recipes.markdown import plain
+from data_recipes.pseudo import table as pseudo_table
 from data_recipes.records import SPLITS
 from data_recipes.tasks import TASKS
 
@@ -49,6 +50,7 @@ def card(meta: Mapping[str, Any], rejected: Sequence[str] = ()) -> str:
         _counts(meta.get("counts", {})),
         _density(meta.get("density", {})),
         _match(meta.get("match")),
+        _pseudo(meta.get("pseudo", {})),
         _copies(meta.get("near_duplicates")),
         _priors(meta.get("priors", [])),
         _splits(recipe),
@@ -156,6 +158,23 @@ def apart(match: Mapping[str, Any]) -> str:
         f"Training images in common with {match['to']}, all splits: {found['images']} by id, "
         f"{found['copies']} copies ({by}); patients: {found['patients']}."
     )
+
+
+def _pseudo(tasks: Mapping[str, Any]) -> str:
+    """How good the pseudo-labels are."""
+    if not tasks:
+        return ""
+    lines = [
+        "## Pseudo-labels",
+        "",
+        "Answers of a model: how many were asked for, how many were left after each filter, how many are "
+        "used. Headline: of all answers, of those kept, of those used, where the truth is "
+        "known. ECE: expected calibration error of the likelihood.",
+        "",
+        f"| {' | '.join(pseudo_table.HEADINGS)} |",
+        "|---|" + "---:|" * (len(pseudo_table.HEADINGS) - 2) + "---|",
+    ]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in pseudo_table.rows(tasks))])
 
 
 def _copies(found: Mapping[str, Any] | None) -> str:

@@ -26,6 +26,7 @@ from data_recipes.records import BOX_SLOT, Mixture
 from data_recipes.reject import check_entry
 from data_recipes.sources import file_options, file_source, fingerprint, licence_of, reads_files, source
 from data_recipes.splits import crossing, same_pixels
+from data_recipes.staged import is_staged, load_staged
 from data_recipes.stats import counts, density
 from data_recipes.store import (
     META,
@@ -71,7 +72,8 @@ def mixture_folder(spec: str, overrides: Mapping[str, Any] | None = None, *, pro
 
 
 def is_image_centric(spec: str) -> bool:
-    """Whether the mixture of this recipe, built or not, puts several entries on an image: 1.5 or more.
+    """Whether the mixture of this recipe, built or not, puts several entries on an image: 1.5 or more. Of a
+    recipe with stages, the first one's.
 
     Raises:
         UserError: as `load_recipe`.
@@ -79,6 +81,8 @@ def is_image_centric(spec: str) -> bool:
     folder = Path(spec)
     if spec not in recipe_names() and (folder / META).exists():
         return bool((read_meta(folder).get("density") or {}).get("entries_per_image", 1) >= 1.5)
+    if is_staged(spec):
+        return is_image_centric(load_staged(spec).stages[0].source)
     recipe = load_recipe(spec)
     if isinstance(recipe, Decentralised):
         return False

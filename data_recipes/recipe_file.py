@@ -1,7 +1,8 @@
 """The recipe file: what may stand in it, and clear errors for what may not.
 
 An image-centric recipe reads one source and puts many tasks on each image. A decentralised one has a source
-for each task and takes its volumes, and its validation and test set, from the mixture it is matched to.
+for each task and takes its volumes, and its validation and test set, from the mixture it is matched to. One
+with stages is no mixture; see `staged`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from data_recipes.tasks import TASKS
 FOLDER = Path(__file__).parent / "recipes"
 MatchBy = Literal["entries", "images", "tokens", "steps"]
 Short = Literal["fail", "take"]
+STAGED = "staged"  # the style of a recipe with stages
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Images(_Part):
+class Images(Part):
     """Number of images of each split."""
 
     train: int = Field(ge=1)
@@ -37,7 +39,7 @@ class Images(_Part):
     test: int = Field(default=0, ge=0)
 
 
-class Fractions(_Part):
+class Fractions(Part):
     """Share of the patients of each split, for sources that read a fixed set of images."""
 
     train: float = Field(default=0.8, ge=0)
@@ -51,7 +53,7 @@ class Fractions(_Part):
         return self
 
 
-class Density(_Part):
+class Density(Part):
     """Means over the images of a split."""
 
     tasks_per_image: float = Field(ge=1, le=len(TASKS))
@@ -64,7 +66,7 @@ class Density(_Part):
         return self
 
 
-class Match(_Part):
+class Match(Part):
     """What a decentralised recipe is compared with.
 
     Attributes:
@@ -82,14 +84,14 @@ class Match(_Part):
     short: Short = "fail"
 
 
-class TaskSource(_Part):
+class TaskSource(Part):
     """Where the images of one task of a decentralised recipe come from."""
 
     source: str
     options: dict[str, Any] = {}
 
 
-class Duplicates(_Part):
+class Duplicates(Part):
     """When an image counts as a near-duplicate of another.
 
     Attributes:
@@ -105,7 +107,7 @@ class Duplicates(_Part):
         return Limits(self.distance, self.correlation)
 
 
-class _Common(_Part):
+class _Common(Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     description: str = ""
     license: str = "other"
@@ -165,22 +167,31 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
     Raises:
         UserError: no such recipe; the file is no YAML; an unknown key; a value of a wrong type.
     """
-    raw, folder, where = _raw(name_or_path)
+    raw, folder, where = raw_recipe(name_or_path)
+    if raw.get("style") == STAGED:
+        raise UserError(
+            f"{where} lists stages and is no mixture itself: `imax train --recipe {name_or_path}` trains "
+            "them, and each of its mixtures has a recipe of its own"
+        )
+    if "stages" in raw:
+        raise UserError(f"{where}: a recipe with stages needs the line `style: {STAGED}`")
     for dotted, value in (overrides or {}).items():
         raw = _set(raw, dotted.split("."), value, dotted)
     style = Decentralised if raw.get("style") == "decentralised" else ImageCentric
     try:
         recipe = style.model_validate(_rooted(raw, folder))
     except ValidationError as error:
-        # A misspelt key also leaves the right one missing: what stands there comes first.
-        errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-        raise _explained(errors[0], style, where) from None
+        raise explained(error, style, where) from None
     _check_names(recipe, where)
     return recipe
 
 
-def _raw(name_or_path: str) -> tuple[dict[str, Any], Path, str]:
-    """What the file says, the folder that its relative paths start from, and how to call it in errors."""
+def raw_recipe(name_or_path: str) -> tuple[dict[str, Any], Path, str]:
+    """What the file says, the folder that its relative paths start from, and how to call it in errors.
+
+    Raises:
+        UserError: no such recipe, or its file is no YAML mapping.
+    """
     path = FOLDER / f"{name_or_path}.yaml" if name_or_path in recipe_names() else Path(name_or_path)
     if path.is_dir():
         name = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().name).strip("-") or "folder"
@@ -248,8 +259,14 @@ def _check_names(recipe: Recipe, where: str) -> None:
         raise UserError(f"{where}: task_weights must not be negative")
 
 
+def explained(error: ValidationError, model: type[BaseModel], where: str) -> UserError:
+    """The first of pydantic's errors as one line of ours."""
+    # A misspelt key also leaves the right one missing: what stands there comes first.
+    errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+    return _explained(errors[0], model, where)
+
+
 def _explained(error: ErrorDetails, model: type[BaseModel], where: str) -> UserError:
-    """One of pydantic's errors as one line of ours."""
     keys = [str(key) for key in error["loc"]]
     dotted, value = ".".join(keys), error["input"]
     if error["type"] == "extra_forbidden":
@@ -266,7 +283,7 @@ def _explained(error: ErrorDetails, model: type[BaseModel], where: str) -> UserE
         return UserError(f"{where}: key {dotted} is missing")
     if error["type"] == "literal_error":
         values = {"by": get_args(MatchBy), "short": get_args(Short)}
-        legal = values.get(keys[-1], ("image-centric", "decentralised"))
+        legal = values.get(keys[-1], ("image-centric", "decentralised", STAGED))
         return UserError(f"{where}: {unknown(dotted, str(value), legal)}")
     if error["type"] in ("model_type", "dict_type"):
         return UserError(f"{where}: {dotted} is {value!r}: give it keys and values, indented below")

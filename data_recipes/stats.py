@@ -13,6 +13,7 @@ from data_recipes.records import BOX_SLOT, SPLITS, Entry, Image, Mixture
 from data_recipes.splits import crossing
 from data_recipes.tasks import TASKS
 
+PSEUDO = "pseudo"  # what the provenance of a pseudo-label starts with
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -57,6 +58,12 @@ def density(images: Iterable[Image], entries: Iterable[Entry], split: str = "tra
     }
 
 
+def origin(entry: Entry) -> str:
+    """The provenance of an entry without what is its alone: that of a pseudo-label says how likely it was."""
+    first, *rest = entry.provenance.split("/")
+    return "/".join([first, *rest[1:]]) if first == PSEUDO else entry.provenance
+
+
 def statistics(mixture: Mixture) -> dict[str, Any]:
     """All of it, ready for JSON: counts, the funnel, how many patients cross splits, and for the train split
     the density, how many images have 1, 2, ... tasks and entries, `cooccurrence[a][b]` (the number of images
@@ -67,7 +74,7 @@ def statistics(mixture: Mixture) -> dict[str, Any]:
     for tasks in found.values():
         for task in tasks:
             together[task].update(tasks.keys())
-    kinds = Counter(entry.provenance for _, entry in mixture.of_split("train"))
+    kinds = Counter(origin(entry) for _, entry in mixture.of_split("train"))
     return {
         "name": mixture.meta.get("name", ""),
         "mixture_hash": mixture.meta.get("mixture_hash", ""),

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from data_recipes.errors import UserError, unknown
 from data_recipes.records import Entry
-from eval.prefix import greedy
+from eval.prefix import decode
 from eval.team import Team
 from model_adapters import packing
 from model_adapters.adapter import Adapter
@@ -46,6 +46,13 @@ class Asked(NamedTuple):
     entries: Sequence[Entry]
 
 
+class Output(NamedTuple):
+    """An answer as text, and the mean log-probability of its tokens (`prefix.Decoded`)."""
+
+    text: str
+    log_probability: float
+
+
 class Backend(Protocol):
     """Answers questions greedily.
 
@@ -61,28 +68,48 @@ class Backend(Protocol):
 
 
 class Transformers:
-    """A model of transformers, in this process: `prefix.greedy` on so many padded prompt tokens at a time."""
+    """A model of transformers, in this process: `prefix.decode` on so many padded prompt tokens at a time."""
 
     def __init__(self, model: PreTrainedModel, adapter: Adapter, *, batch_tokens: int = BATCH_TOKENS) -> None:
         self._model, self._adapter, self._batch_tokens = model, adapter, batch_tokens
 
     def __call__(self, asked: Sequence[Asked], limits: Sequence[int]) -> Iterator[tuple[int, str]]:
+        for number, output in self.outputs(asked, limits):
+            yield number, output.text
+
+    def outputs(
+        self,
+        asked: Sequence[Asked],
+        limits: Sequence[int],
+        *,
+        seeds: Sequence[int | None] | None = None,
+        temperature: float = 1.0,
+    ) -> Iterator[tuple[int, Output]]:
+        """As a call, with how likely each answer is, greedy or drawn.
+
+        Args:
+            seeds, temperature: as in `prefix.decode`, counted through all images. A question may stand
+                several times among those of its image, with a seed each.
+        """
         rows = [row for one in asked for row in self._rows(one)]
-        numbers, left = count(), iter(limits)
+        numbers, left, drawn = count(), iter(limits), iter(seeds or [None] * len(limits))
         for batch in self._batches(rows):
             questions = sum(map(len, batch))
             own = list(islice(numbers, questions))
-            for number, ids in greedy(self._model, self._adapter, batch, list(islice(left, questions))):
-                yield own[number], self._adapter.decode(ids)
+            most, seeded = list(islice(left, questions)), list(islice(drawn, questions))
+            found = decode(self._model, self._adapter, batch, most, seeds=seeded, temperature=temperature)
+            for number, ids, log_probability in found:
+                yield own[number], Output(self._adapter.decode(ids), log_probability)
 
     def _rows(self, asked: Asked) -> list[list[Feature]]:
         """The encoded questions about an image as one row, or as a row each where the chat template writes
         the question before the image."""
         vision = self._adapter.see(asked.picture)
-        features: list[Feature] = [
-            self._adapter.encode(entry, asked.picture, with_target=False, vision=vision)
-            for entry in asked.entries
-        ]
+        encoded: dict[str, Feature] = {
+            entry.entry_id: self._adapter.encode(entry, asked.picture, with_target=False, vision=vision)
+            for entry in {entry.entry_id: entry for entry in asked.entries}.values()
+        }
+        features = [encoded[entry.entry_id] for entry in asked.entries]
         ids = [feature["input_ids"] for feature in features]
         image = int((ids[0] == self._adapter.image_id).nonzero().max())
         return [features] if packing.common(ids) > image else [[feature] for feature in features]

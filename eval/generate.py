@@ -119,13 +119,7 @@ def predict(
     outputs = Outputs(out, fingerprint, (entry.entry_id for _, entry in pairs), team)
     rows = make_rows([pair for pair in pairs if pair[1].entry_id not in outputs.done], blank=blank)
     rows = rows[team.rank :: team.size]
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
+    bar = progress_bar()
     with bar if progress and team.leads and rows else nullcontext(), outputs:
         what = ("blind" if blank else "predict") + f", 1 of {team.size} processes" * (team.size > 1)
         line = bar.add_task(what, total=sum(map(len, rows)), rate="")
@@ -140,6 +134,17 @@ def predict(
                 image, entry = flat[number]
                 outputs.add(prediction(entry, image, output, codec))
                 bar.update(line, advance=1, rate=f"{bar.tasks[0].speed or 0:.1f} entries/s")
+
+
+def progress_bar() -> Progress:
+    """A bar with the number done, a field `rate` and the time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
 
 
 def make_rows(pairs: Iterable[Pair], *, blank: bool = False) -> list[list[Pair]]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
 from data_recipes.records import SPLITS, Mixture
+from data_recipes.staged import is_staged, load_staged
 from data_recipes.store import read_mixture
 from eval.generate import Pair
 from eval.runs import Run, read_json, read_run
@@ -145,7 +146,8 @@ def trained_on(run: Run, *, progress: bool = True) -> Path:
     """
     if run.mixture.is_dir():
         return run.mixture
-    folder = mixture_folder(run.recipe, progress=progress)
+    recipe = load_staged(run.recipe).clean.source if is_staged(run.recipe) else run.recipe
+    folder = mixture_folder(recipe, progress=progress)
     if read_mixture(folder).meta.get("mixture_hash") != run.mixture_hash:
         raise UserError(
             f"{run.folder}: its mixture {run.mixture} is gone, and recipe {run.recipe} now gives another"

@@ -1,4 +1,4 @@
-"""Greedy decoding in which all questions about an image share its keys and values.
+"""Decoding in which all questions about an image share its keys and values.
 
 A row of the batch is an image, laid out as in training (`model_adapters.packing`):
 `[prefix with the image] [question 1] ... [question K]`. The image is encoded once and stands in the cache
@@ -14,7 +14,9 @@ V vocabulary. Position ids have a dimension of axes in front where the model cou
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
@@ -24,7 +26,21 @@ from model_adapters.adapter import Adapter
 Groups = Sequence[Sequence[Mapping[str, torch.Tensor]]]
 
 
-@torch.inference_mode()
+class Decoded(NamedTuple):
+    """The answer to one question.
+
+    Attributes:
+        number: of the question, counted through all groups.
+        ids: (T,), on the CPU, the end of the answer included.
+        log_probability: mean over the T tokens of log p(token | what stands before it), natural logarithm, at
+            temperature 1 whatever it was drawn at.
+    """
+
+    number: int
+    ids: torch.Tensor
+    log_probability: float
+
+
 def greedy(
     model: PreTrainedModel, adapter: Adapter, groups: Groups, limits: Sequence[int]
 ) -> Iterator[tuple[int, torch.Tensor]]:
@@ -39,22 +55,77 @@ def greedy(
         the number of a question and its answer's ids (T,), on the CPU, the end of the answer included, as
         soon as it is whole.
     """
+    for found in decode(model, adapter, groups, limits):
+        yield found.number, found.ids
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    adapter: Adapter,
+    groups: Groups,
+    limits: Sequence[int],
+    *,
+    seeds: Sequence[int | None] | None = None,
+    temperature: float = 1.0,
+) -> Iterator[Decoded]:
+    """Answers questions, each greedily or by a draw, and says how likely the answer was.
+
+    A draw inverts the distribution's cumulative sum at one uniform number a token. The numbers come from the
+    question's own seed, so that other questions in the batch change nothing.
+
+    Args:
+        groups, limits: as in `greedy`.
+        seeds: of each question that is drawn; None for a greedy one. By default all are greedy.
+        temperature: logits are divided by it before a draw; above 0.
+
+    Yields:
+        answers, each as soon as it is whole.
+    """
     rows = Rows(model, adapter, groups)
     ends = torch.tensor(adapter.generation["eos_token_id"], device=model.device)
     most = torch.tensor(limits, device=model.device)
     under_way = torch.arange(len(most), device=model.device)
     answers = under_way.new_empty(len(most), int(most.max()))
+    total = torch.zeros(len(most), dtype=torch.float64, device=model.device)
+    drawn, uniform = _uniform(seeds or [None] * len(limits), answers.shape[1], model.device)
     logits = rows.prefill()
     for length in range(1, answers.shape[1] + 1):
         tokens = logits.argmax(-1)
+        among = drawn[under_way]
+        if among.any():
+            numbers = uniform[under_way[among], length - 1]
+            tokens[among] = _draw(logits[among], numbers, temperature)
         answers[under_way, length - 1] = tokens
+        chosen = logits.gather(-1, tokens[:, None]).squeeze(-1).double()
+        total[under_way] += chosen - logits.logsumexp(-1).double()
         over = torch.isin(tokens, ends) | (most[under_way] <= length)
         for number in under_way[over].tolist():
-            yield number, answers[number, :length].cpu()
+            yield Decoded(number, answers[number, :length].cpu(), float(total[number]) / length)
         under_way, tokens = under_way[~over], tokens[~over]
         if not len(under_way):
             return
         logits = rows.step(under_way, tokens)
+
+
+def _uniform(
+    seeds: Sequence[int | None], length: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which questions (E,) are drawn, and their uniform numbers (E, length) in [0, 1)."""
+    numbers = np.zeros((len(seeds), length))
+    for row, seed in zip(numbers, seeds, strict=True):
+        if seed is not None:
+            row[:] = np.random.default_rng(seed).random(length)
+    drawn = torch.tensor([seed is not None for seed in seeds], device=device)
+    return drawn, torch.from_numpy(numbers).to(device)
+
+
+def _draw(logits: torch.Tensor, uniform: torch.Tensor, temperature: float) -> torch.Tensor:
+    """A token (A,) from logits (A, V) at uniform numbers (A,)."""
+    shares = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    # The last share may be a hair below 1, the number above it.
+    places = torch.searchsorted(shares, uniform[:, None], right=True).squeeze(-1)
+    return places.clamp(max=logits.shape[-1] - 1)
 
 
 class Rows:

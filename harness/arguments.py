@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from data_recipes.staged import BATCHINGS
 from data_recipes.tasks import TASKS
-from harness.dataset import BATCHINGS, SHARINGS
+from harness.dataset import SHARINGS
 from harness.loss_weights import LOSS_WEIGHTINGS
 from model_adapters import block_attention
 from taco_probe.dynamics.losses import FISHERS
@@ -18,8 +19,14 @@ class DataArguments:
 
     recipe: str = field(
         default="imax",
-        metadata={"help": "Name of a shipped recipe, a recipe file, or the folder of a built mixture."},
-    )
+        metadata={"help": "Name of a shipped recipe, a recipe file, or the folder of a built mixture. One "
+                          "with stages trains them one after another."},
+    )  # fmt: skip
+    mix: list[str] | None = field(
+        default=None,
+        metadata={"help": "More mixtures (recipe, file or folder) whose training entries are added. The run "
+                          "is scored on the test split of --recipe."},
+    )  # fmt: skip
     tasks: list[str] | None = field(
         default=None, metadata={"help": f"Train on these tasks only: {', '.join(TASKS)}. Default: all."}
     )
@@ -62,6 +69,11 @@ class DataArguments:
     )  # fmt: skip
     image_cache: int = field(default=512, metadata={"help": "Memory for decoded images, in MB a process."})
     threads: int = field(default=0, metadata={"help": "CPU threads a process; 0: share out all cores."})
+    stage_cache: str | None = field(
+        default=None,
+        metadata={"help": "Folder that keeps finished stages of recipes with stages, under all that "
+                          "determines them; a stage that is there is not trained again."},
+    )  # fmt: skip
     overwrite: bool = field(default=False, metadata={"help": "Start anew: delete the run in --output_dir."})
 
 
@@ -70,6 +82,11 @@ class ModelArguments:
     """Which model, and which of its weights move."""
 
     model: str = field(default="tiny", metadata={"help": "'tiny', a hub id, or a local checkpoint folder."})
+    start: str | None = field(
+        default=None,
+        metadata={"help": "Go on from the weights of a saved adapter, a run folder or an adapter folder, "
+                          "with a new optimizer and schedule. Its LoRA settings must be those given here."},
+    )  # fmt: skip
     lora_r: int = field(default=16, metadata={"help": "Rank of the LoRA updates."})
     lora_alpha: float = field(default=32, metadata={"help": "LoRA scale: updates are times alpha / r."})
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout on the LoRA inputs, 0 to below 1."})

@@ -72,7 +72,8 @@ class KeepDiary(TrainerCallback):  # type: ignore[misc]
 class Progress(TrainerCallback):  # type: ignore[misc]
     """A bar with loss, rate and time left; where stderr is no terminal, a line at every logging step."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: str = "") -> None:
+        self._stage = f"{stage}: " if stage else ""
         self._bar: Any = None
         self._start, self._first = 0.0, 0
 
@@ -82,7 +83,11 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self._start, self._first = time.monotonic(), state.global_step
         if state.is_world_process_zero and sys.stderr.isatty() and not args.disable_tqdm:
             self._bar = tqdm(
-                total=state.max_steps, initial=state.global_step, unit="step", dynamic_ncols=True
+                desc=self._stage.removesuffix(": ") or None,
+                total=state.max_steps,
+                initial=state.global_step,
+                unit="step",
+                dynamic_ncols=True,
             )
 
     def on_step_end(
@@ -108,7 +113,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         done = state.global_step - self._first
         left = (time.monotonic() - self._start) / done * (state.max_steps - state.global_step)
         print(
-            f"step {state.global_step}/{state.max_steps}  loss {loss}  {rate} entries/s  "
+            f"{self._stage}step {state.global_step}/{state.max_steps}  loss {loss}  {rate} entries/s  "
             f"{datetime.timedelta(seconds=round(left))} left",
             file=sys.stderr,
             flush=True,

@@ -17,6 +17,7 @@ COMMANDS = {
     "recipe": ("harness.commands.recipe", "app", "Build, describe and check mixtures."),
     "train": ("harness.commands.train", "", "Fine-tune a model, with the flags of harness/train.py."),
     "eval": ("harness.commands.evaluate", "evaluate", "Score a run on the seven tasks of the test set."),
+    "annotate": ("harness.commands.annotate", "annotate", "Let a run fill in a mixture's missing tasks."),
     "leaderboard": ("harness.commands.evaluate", "leaderboard", "Compare runs: a table and an HTML page."),
     "dynamics": ("harness.commands.dynamics", "app", "Measure and compare optimisation dynamics."),
     "study": ("harness.commands.study", "app", "Run recipes x models x seeds, and report on one page."),

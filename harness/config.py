@@ -119,13 +119,13 @@ def presets(model: str, recipe: str, *, batching: str = "") -> dict[str, Any]:
 
 
 class Settings(NamedTuple):
-    """The four parts, and the names of what the user set (on the command line or in the YAML file)."""
+    """The four parts, and what the user set (on the command line or in the YAML file), by name."""
 
     data: DataArguments
     model: ModelArguments
     dynamics: DynamicsArguments
     training: TrainingArguments
-    chosen: frozenset[str]
+    chosen: Mapping[str, Any]
 
 
 class _Parser(HfArgumentParser):  # type: ignore[misc]
@@ -162,20 +162,33 @@ def parse(argv: Sequence[str]) -> Settings:
     for name, choices in CHOICES.items():
         if (value := chosen.get(name)) is not None and value not in choices:
             raise unknown(name, value, choices)
+    return _settled(chosen)
+
+
+def derive(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Settings as if the user had also said `changes`; None takes back what was said. Presets follow.
+
+    Raises:
+        UserError: as `parse`.
+    """
+    chosen = {**settings.chosen, **changes}
+    return _settled({name: value for name, value in chosen.items() if value is not None})
+
+
+def _settled(chosen: Mapping[str, Any]) -> Settings:
     model, recipe = chosen.get("model", ModelArguments.model), chosen.get("recipe", DataArguments.recipe)
-    values = presets(model, recipe, batching=chosen.get("batching", "")) | chosen
+    values = presets(model, recipe, batching=chosen.get("batching", "")) | dict(chosen)
     _check(values)
     try:
-        settings = Settings(
+        return Settings(
             _build(DataArguments, values),
             _build(ModelArguments, values),
             _build(DynamicsArguments, values),
             _build(TrainingArguments, values),
-            frozenset(chosen),
+            dict(chosen),
         )
     except (ValueError, TypeError, ImportError) as error:  # TrainingArguments checks its own flags
         raise UserError(" ".join(str(error).split())) from None
-    return settings
 
 
 def flags() -> list[str]:
@@ -249,10 +262,13 @@ def _yaml_arguments(path: Path) -> list[str]:
 
 
 # Keys of run.yaml that record facts rather than settings; a run.yaml can serve as a config file all the same.
-FACTS = ("mixture", "mixture_hash", "model_hash", "world_size")
+FACTS = (
+    "mixture", "mixture_hash", "model_hash", "world_size", "mix_hashes", "start_hash", "recipe_hash",
+    "stages",
+)  # fmt: skip
 _TEXT = (
-    "recipe", "model", "output_dir", "lora_targets", "dynamics_steps", "dynamics_mixture", "dynamics_split",
-    "dynamics_leave_out", "dynamics_folder",
+    "recipe", "model", "output_dir", "start", "stage_cache", "lora_targets", "dynamics_steps",
+    "dynamics_mixture", "dynamics_split", "dynamics_leave_out", "dynamics_folder",
     *CHOICES,
 )  # fmt: skip
 
@@ -302,13 +318,15 @@ def as_dict(settings: Settings) -> dict[str, Any]:
         if key in standard and value != standard[key] and key not in _DERIVED and not key.endswith("_token")
     }
     ours = dataclasses.asdict(settings.data) | dataclasses.asdict(settings.model)
+    ours = {key: value for key, value in ours.items() if key not in _RARE or value is not None}
     if settings.dynamics.dynamics_steps:
         ours |= dataclasses.asdict(settings.dynamics)
     return {key: value for key, value in (ours | moved).items() if key not in _DERIVED}
 
 
+_RARE = ("mix", "start")  # in run.yaml where they were given
 # Said to one command only, set by the launcher, or filled in by TrainingArguments itself.
 _DERIVED = frozenset({
-    "overwrite", "threads", "disable_tqdm", "local_rank", "accelerator_config", "activation_checkpointing",
-    "gradient_checkpointing", "fsdp_config", "include_for_metrics", "debug",
+    "overwrite", "stage_cache", "threads", "disable_tqdm", "local_rank", "accelerator_config",
+    "activation_checkpointing", "gradient_checkpointing", "fsdp_config", "include_for_metrics", "debug",
 })  # fmt: skip

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 
 from data_recipes.errors import UserError
 from data_recipes.records import Entry, Image, Mixture
+from data_recipes.staged import BATCHINGS
 from data_recipes.store import open_image
 from data_recipes.tasks import TASKS
 from model_adapters.adapter import Adapter
@@ -27,7 +28,6 @@ from model_adapters.base import TooLongError, Vision, written_entry
 from model_adapters.packing import part_sizes
 
 SHARINGS = ("image", "none")
-BATCHINGS = ("image", "entry")
 Features = Mapping[str, torch.Tensor]
 T = TypeVar("T")
 FACTS = ("task_id", "siblings", "image_number")  # of an entry; the model does not read them
@@ -37,8 +37,21 @@ class Images:
     """Images and what the vision tower sees of them, the most recently used in memory: in an image-centric
     mixture the same image returns many times."""
 
-    def __init__(self, folder: Path, adapter: Adapter, *, megabytes: int) -> None:
-        self._folder, self._adapter = folder, adapter
+    def __init__(
+        self,
+        folder: Path,
+        adapter: Adapter,
+        *,
+        megabytes: int,
+        elsewhere: Mapping[str, Path] | None = None,
+    ) -> None:
+        """
+        Args:
+            folder: of the mixture.
+            megabytes: how much is kept.
+            elsewhere: image id -> folder of the mixture that an image is from, where it is another one.
+        """
+        self._folder, self._adapter, self._elsewhere = folder, adapter, elsewhere or {}
         self._limit, self._used = megabytes * 2**20, 0
         self._kept: OrderedDict[str, tuple[PIL.Image.Image, Vision]] = OrderedDict()
 
@@ -51,7 +64,7 @@ class Images:
         if image.image_id in self._kept:
             self._kept.move_to_end(image.image_id)
             return self._kept[image.image_id]
-        opened = open_image(self._folder, image)
+        opened = open_image(self._elsewhere.get(image.image_id, self._folder), image)
         pair = (opened, self._adapter.see(opened))
         self._kept[image.image_id] = pair
         self._used += _bytes(pair)

@@ -13,6 +13,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from data_recipes.errors import UserError
 from harness.arguments import ModelArguments
+from harness.start import load_weights
 from model_adapters.adapter import Adapter
 
 _NOT_THE_LANGUAGE_MODEL = r"(?!.*language_model).*"  # vision tower, projector, lm_head
@@ -23,9 +24,12 @@ def prepare(adapter: Adapter, arguments: ModelArguments, training: TrainingArgum
 
     Raises:
         UserError: the weights cannot be loaded, bitsandbytes is missing, or no module matches
-            `--lora_targets`.
+            `--lora_targets`; or what `--start` names does not fit.
     """
-    return with_lora(load_base(adapter, arguments, training), adapter, arguments)
+    model = with_lora(load_base(adapter, arguments, training), adapter, arguments)
+    if arguments.start is not None:
+        load_weights(model, arguments.start, adapter)
+    return model
 
 
 def load_base(adapter: Adapter, arguments: ModelArguments, training: TrainingArguments) -> Any:

@@ -83,7 +83,21 @@ class Diary:
     last checkpoint) and how long that took.
     """
 
-    def __init__(self, run: RunFolder, facts: Mapping[str, Any], *, argv: Sequence[str], step: int) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        facts: Mapping[str, Any],
+        *,
+        argv: Sequence[str],
+        step: int,
+        begin: bool = True,
+    ) -> None:
+        """
+        Args:
+            argv: the command line.
+            step: that this session starts from.
+            begin: write at once, rather than with the first note.
+        """
         old = run.provenance()
         self._run = run
         self._start = time.monotonic()
@@ -104,12 +118,19 @@ class Diary:
             "sessions": [*old.get("sessions", []), self._session],
             "packages": packages(),
         }
-        self.note(step)
+        if begin:
+            self.note(step)
 
-    def note(self, step: int, *, finished: bool = False) -> None:
-        """Records that training has come to `step`, or that the run is finished."""
+    def add(self, **facts: Any) -> None:
+        """Takes facts up, to be written at the next note."""
+        self._content |= facts
+
+    def note(self, step: int, *, finished: bool = False, seconds: float | None = None) -> None:
+        """Records that training has come to `step`, or that the run is finished; `seconds` is how long all of
+        it took, by default the sum over sessions."""
         self._session |= {"to_step": step, "wall_seconds": round(time.monotonic() - self._start, 1)}
-        self._content["wall_seconds"] = round(sum(s["wall_seconds"] for s in self._content["sessions"]), 1)
+        total = sum(s["wall_seconds"] for s in self._content["sessions"]) if seconds is None else seconds
+        self._content["wall_seconds"] = round(total, 1)
         if finished:
             self._content["finished"] = now()
         write_text(json.dumps(self._content, indent=1) + "\n", self._run.provenance_file)

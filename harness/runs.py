@@ -19,15 +19,15 @@ from data_recipes.tables import write_text
 
 # Everything a run may leave in its folder; `--overwrite` deletes these and nothing else.
 _CONTENTS = (
-    "run.yaml", "provenance.json", "adapter", "adapter.partial", "checkpoints", "train.jsonl",
+    "run.yaml", "provenance.json", "adapter", "adapter.partial", "checkpoints", "train.jsonl", "stages",
     "dynamics", "predictions.jsonl", "predictions.meta.json", "predictions.old.jsonl", "blind.jsonl",
     "blind.meta.json", "scores.json", "report.html",
 )  # fmt: skip
 
 # Settings that may change between a kill and the command that goes on: they do not touch the numbers.
 _FREE = frozenset({
-    "recipe", "mixture", "output_dir", "image_cache", "report_to", "run_name", "resume_from_checkpoint",
-    "use_cpu", "skip_memory_metrics", "remove_unused_columns", "ddp_timeout",
+    "recipe", "mixture", "mix", "start", "output_dir", "image_cache", "report_to", "run_name",
+    "resume_from_checkpoint", "use_cpu", "skip_memory_metrics", "remove_unused_columns", "ddp_timeout",
 })  # fmt: skip
 _FREE_PREFIXES = (
     "save_", "log", "eval_", "per_device_eval", "hub_", "push_to_hub",
@@ -118,7 +118,7 @@ class RunFolder:
                     f"{self.path} holds a run with other settings: {key} is {there!r} there, {here!r} here. "
                     "Choose another --output_dir, or start anew with --overwrite"
                 )
-        elif self.path.is_dir() and any(not path.name.startswith(".") for path in self.path.iterdir()):
+        elif self.path.is_dir() and any(not _before_a_run(path.name) for path in self.path.iterdir()):
             raise UserError(
                 f"--output_dir {self.path} is not empty and holds no run (no run.yaml): choose another folder"
             )
@@ -130,7 +130,9 @@ class RunFolder:
     def _begun(self) -> bool:
         """Whether anything came of the run; a mistake that ends it before its first step leaves settings
         only."""
-        return any((self.path / name).exists() for name in _CONTENTS if name != "run.yaml")
+        stages = (self.path / "stages").glob("*/")
+        own = (name for name in _CONTENTS if name not in ("run.yaml", "stages"))
+        return any((self.path / n).exists() for n in own) or any(RunFolder(s)._begun() for s in stages)
 
     def cut_log(self, step: int) -> None:
         """Drops the lines of train.jsonl after `step`; a run that goes on from there writes them anew."""
@@ -148,14 +150,32 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
 
+def _before_a_run(name: str) -> bool:
+    """Whether something of this name may lie in a folder where a run begins: hidden files, and the mixture
+    that annotation made for a stage."""
+    return name.startswith((".", "mixture"))
+
+
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """(key, old value, new value) of the first setting that matters and differs."""
+    """(key, old value, new value) of the first setting that matters and differs. In a list of mappings, such
+    as `stages`, the key is like `stages.2.steps`."""
     for key in _ordered(old, new):
-        if key in _FREE or key.startswith(_FREE_PREFIXES):
+        there, here = old.get(key), new.get(key)
+        if is_free(key) or there == here:
             continue
-        if old.get(key) != new.get(key):
-            return key, old.get(key), new.get(key)
+        if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+            pairs = enumerate(zip(there, here, strict=True), start=1)
+            number, (one, other) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+            if isinstance(one, Mapping) and isinstance(other, Mapping):
+                inner = next(name for name in _ordered(one, other) if one.get(name) != other.get(name))
+                return f"{key}.{number}.{inner}", one.get(inner), other.get(inner)
+        return key, there, here
     return None
+
+
+def is_free(key: str) -> bool:
+    """Whether a setting may differ between runs that give the same numbers."""
+    return key in _FREE or key.startswith(_FREE_PREFIXES)
 
 
 def _ordered(*mappings: Mapping[str, Any]) -> Iterable[str]:

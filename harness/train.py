@@ -3,14 +3,14 @@
     accelerate launch harness/train.py --recipe imax
 
 The same command after a kill goes on from the last whole checkpoint; after the end it says so and does
-nothing. `--help` lists all flags; a YAML file of the same keys may come first. Also runs as
+nothing. A recipe with stages is several trainings, one after another (`stages`). `--help` lists all flags; a
+YAML file of the same keys may come first. Also runs as
 `python harness/train.py`, `python -m harness.train` and `imax train`. A user's mistake is one line on stderr
 and exit code 2; `accelerate launch` adds a traceback of its own and makes it 1, `imax train` does neither.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -21,7 +21,6 @@ if not __package__:  # run as a script: Python has put harness/ on the path, whe
 from harness import be_quiet  # first: it quiets libraries that transformers imports
 
 # isort: split
-import math
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -33,14 +32,17 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from data_recipes.errors import UserError
+from data_recipes.joining import join
 from data_recipes.recipe import mixture_folder
 from data_recipes.records import Mixture
-from data_recipes.stats import density
+from data_recipes.staged import is_staged
 from data_recipes.store import need_pixels, read_mixture
-from harness import attention, checkpoints, dynamics, peft_model, provenance
+from harness import attention, checkpoints, dynamics, peft_model, provenance, stages, start
 from harness.callbacks import KeepDiary, LogToFile, Progress
 from harness.config import Settings, as_dict, parse
 from harness.dataset import Collator, Images, Samples, training_split
+from harness.lengths import budget_steps, samples_of_step
+from harness.processes import is_main, say, use_threads
 from harness.runs import RunFolder
 from harness.trainer import HarnessTrainer
 from model_adapters.adapter import Adapter
@@ -52,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         settings = parse(arguments)
-        train(settings, arguments)
+        if is_staged(settings.data.recipe):
+            stages.run(settings, arguments, train)
+        else:
+            train(settings, arguments)
     except UserError as error:
         # A data loader's worker process wraps the message in its traceback; the last line is the message.
         say(f"error: {str(error).strip().splitlines()[-1]}")
@@ -66,8 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
-    """The whole job: from settings to a finished run folder.
+def train(settings: Settings, arguments: Sequence[str] = (), stage: str = "") -> RunFolder:
+    """One training: from settings to a finished run folder.
+
+    Args:
+        stage: what to call it in messages where it is one of several.
 
     Raises:
         UserError: the recipe, model or data cannot be used, or the output folder holds something else.
@@ -78,9 +86,12 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     data, training = settings.data, settings.training
     adapter = load_adapter(settings.model.model)
     with training.main_process_first(desc="build the mixture"):
-        folder = mixture_folder(settings.data.recipe, progress=is_main())
-        mixture = read_mixture(folder)
-    need_pixels(mixture, settings.data.recipe)
+        places = [mixture_folder(name, progress=is_main()) for name in (data.recipe, *(data.mix or ()))]
+        mixtures = [read_mixture(place) for place in places]
+    for name, one in zip((data.recipe, *(data.mix or ())), mixtures, strict=True):
+        need_pixels(one, name)
+    folder, mixture = places[0], mixtures[0]
+    joined = join(mixture, list(zip(places[1:], mixtures[1:], strict=True)))
     take_budget(settings, mixture)
     facts = {
         "mixture": str(folder.resolve()),
@@ -88,6 +99,10 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
         "model_hash": provenance.hash_weights(adapter.folder),
         "world_size": training.world_size,
     }
+    if joined.added:
+        facts["mix_hashes"] = [other["mixture_hash"] for other in joined.added]
+    if settings.model.start is not None:
+        facts["start_hash"] = provenance.hash_weights(str(start.adapter_folder(settings.model.start)))
 
     run = RunFolder(Path(training.output_dir))
     with training.main_process_first(desc="claim the run folder"):
@@ -102,25 +117,28 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     transformers.set_seed(training.seed)
     model = peft_model.prepare(adapter, settings.model, training)
     limit = data.max_length or longest_input(model.config)
-    images = Images(folder, adapter, megabytes=settings.data.image_cache)
+    images = Images(folder, adapter, megabytes=data.image_cache, elsewhere=joined.elsewhere)
     drawn: dict[str, Any] = {
         "batching": data.batching,
         "tasks": data.tasks,
         "max_length": limit,
         "max_shared_length": data.max_shared_length,
     }
-    dataset = training_split(mixture, images, adapter, **drawn)
+    dataset = training_split(joined.mixture, images, adapter, **drawn)
     held_out = Samples(mixture, "validation", images, adapter, **drawn)
     parameters = peft_model.parameters(model)
 
     say(
-        f"{run.path}: {adapter.name} on {data.recipe}, {dataset.entries} training entries of "
+        f"{run.path}: {adapter.name} on {' + '.join((data.recipe, *(data.mix or ())))}, "
+        f"{dataset.entries} training entries of "
         f"{len(dataset.tasks())} tasks, {parameters['trainable']:,} of {parameters['all']:,} parameters "
         f"train, on {training.device}"
     )
     say(step_in_words(dataset, settings))
     if dataset.dropped:
         say(f"{dataset.dropped} entries are longer than {limit} tokens and are left out; {dataset.reason}")
+    if settings.model.start and not last:
+        say(f"weights to start from: {settings.model.start}")
     if last:
         say(f"going on from step {step}")
 
@@ -133,7 +151,7 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     first = [dataset[index] for index in range(min(training.per_device_train_batch_size, len(dataset)))]
     chosen = attention.settle(model, adapter, data.attention, collate(first), training.device)
 
-    callbacks: list[Any] = [LogToFile(run), Progress()]
+    callbacks: list[Any] = [LogToFile(run), Progress(stage)]
     watch = None
     if watched := settings.dynamics.dynamics_steps:
         probed = None
@@ -151,6 +169,8 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
             "dropped_too_long": dataset.dropped,
             "image_backend": adapter.image_backend,
         } | chosen
+        if joined.added:
+            more["mix"] = joined.added
         machine = provenance.machine(training.device)
         diary = provenance.Diary(run, facts | seeds | more | {"machine": machine}, argv=arguments, step=step)
         callbacks.append(KeepDiary(diary))
@@ -173,15 +193,8 @@ def train(settings: Settings, arguments: Sequence[str] = ()) -> RunFolder:
     save(trainer, run, adapter)
     if diary is not None:
         diary.note(trainer.state.global_step, finished=True)
-    summarise(run)
+    summarise(run, stage)
     return run
-
-
-def use_threads(threads: int) -> None:
-    """Sets torch's CPU threads; 0 shares the usable cores among this machine's processes. (accelerate sets
-    OMP_NUM_THREADS=1 even when it starts a single process, which would leave the other cores idle.)"""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def use_one_gpu(training: transformers.TrainingArguments) -> None:
@@ -194,16 +207,9 @@ def use_one_gpu(training: transformers.TrainingArguments) -> None:
 
 def take_budget(settings: Settings, mixture: Mixture) -> None:
     """A mixture to be compared at equal steps says how many entries to train on; the user's word wins."""
-    budget = (mixture.meta.get("budget") or {}).get("train_entries")
-    if budget and not {"max_steps", "num_train_epochs"} & settings.chosen:
-        entries = 1.0
-        if settings.data.batching == "image":
-            entries = density(mixture.images, mixture.entries)["entries_per_image"]
-        settings.training.max_steps = math.ceil(budget / (entries * samples_of_step(settings.training)))
-
-
-def samples_of_step(training: transformers.TrainingArguments) -> int:
-    return int(training.train_batch_size * training.gradient_accumulation_steps * training.world_size)
+    steps = budget_steps(settings, mixture)
+    if steps and not {"max_steps", "num_train_epochs"} & settings.chosen.keys():
+        settings.training.max_steps = steps
 
 
 def step_in_words(dataset: Samples, settings: Settings) -> str:
@@ -265,8 +271,8 @@ def gathered(model: torch.nn.Module) -> AbstractContextManager[Any]:
     return cast(AbstractContextManager[Any], deepspeed.zero.GatheredParameters(trained))
 
 
-def summarise(run: RunFolder) -> None:
-    """Prints how it ended, where things are, and what to do next."""
+def summarise(run: RunFolder, stage: str = "") -> None:
+    """Prints how it ended and, after a training that is no stage, where things are and what to do next."""
     lines, wall = run.log(), run.provenance()["wall_seconds"]
     if lines:
         end = lines[-1]
@@ -276,18 +282,10 @@ def summarise(run: RunFolder) -> None:
         fed, unshared = (sum(line.get(key, 0) for line in lines) for key in ("tokens", "tokens_unshared"))
         if fed < unshared:
             say(f"sharing: {fed:,.0f} tokens instead of {unshared:,.0f}, {1 - fed / unshared:.0%} saved")
-        say(f"done: {end['step']} steps in {wall:.0f} s, last loss {end['loss']:.4f}\n  by task: {losses}")
-    say(f"  weights: {run.adapter}   log: {run.log_file}\n  next: imax eval {run.path}")
-
-
-def is_main() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def say(text: str) -> None:
-    """To stderr, once for all processes."""
-    if is_main():
-        print(text, file=sys.stderr, flush=True)
+        took = f"{end['step']} steps in {wall:.0f} s, last loss {end['loss']:.4f}"
+        say(f"{stage or 'done'}: {took}\n  by task: {losses}")
+    if not stage:
+        say(f"  weights: {run.adapter}   log: {run.log_file}\n  next: imax eval {run.path}")
 
 
 if __name__ == "__main__":

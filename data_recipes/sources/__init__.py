@@ -36,7 +36,8 @@ class Source(Protocol):
 
     Optional names: LICENCE, NOTES (sentences for the card), WORTH_A_WORKER (units that take as long as
     starting a process), `fingerprint(options)` (a digest of files the user named, so that the cache is not
-    stale)."""
+    stale), `scenes(image_ids, options)` (the `scene.Scene` of each image that it made under these options, so
+    that answers about them can be judged)."""
 
     NAME: str
     VERSION: str  # raise it whenever the same unit would give other samples

@@ -115,7 +115,7 @@ def evaluate(
         "batch_tokens": batch_tokens,
     }
     if team.size > 1:
-        from harness.train import use_threads
+        from harness.processes import use_threads
 
         use_threads(0)
         if predictions is None:

@@ -16,6 +16,7 @@ from data_recipes.recipe import load_recipe, mixture_folder, recipe_names, sourc
 from data_recipes.records import SPLITS
 from data_recipes.roots import file_changes
 from data_recipes.sources import licence_of
+from data_recipes.staged import is_staged, load_staged
 from harness.commands.recipe_tables import print_overlap, print_statistics
 
 app = typer.Typer(
@@ -36,6 +37,14 @@ Changes = Annotated[
 def list_recipes() -> None:
     """List the recipes that come with the project, and the licences of their sources."""
     for name in recipe_names():
+        if is_staged(name):
+            staged = load_staged(name)
+            stages = " -> ".join(
+                f"{s.name} ({'annotates ' * bool(s.annotate)}{' + '.join([s.source, *s.mix])})"
+                for s in staged.stages
+            )
+            typer.echo(f"{name}\n    {' '.join(staged.description.split())}\n    stages: {stages}")
+            continue
         recipe = load_recipe(name)
         typer.echo(f"{name}\n    {' '.join(recipe.description.split())}")
         for source in source_names(recipe):

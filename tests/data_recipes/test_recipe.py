@@ -20,6 +20,7 @@ from data_recipes.recipe import build, load_recipe, mixture_folder, recipe_names
 from data_recipes.recipe_file import Decentralised
 from data_recipes.records import SPLITS, Mixture
 from data_recipes.splits import crossing
+from data_recipes.staged import is_staged, load_staged
 from data_recipes.stats import counts, statistics
 from data_recipes.store import open_image, read_mixture
 from data_recipes.tasks import TASKS
@@ -42,7 +43,7 @@ def dmax(by: str) -> Mixture:
 def test_every_shipped_recipe_loads():
     assert {"imax", "dmax"} <= set(recipe_names())
     for name in recipe_names():
-        assert load_recipe(name).name == name
+        assert (load_staged if is_staged(name) else load_recipe)(name).name == name
 
 
 def test_the_shipped_recipes_say_what_the_papers_say():

@@ -56,13 +56,13 @@ def alone(adapter, model, asked):
 @pytest.mark.parametrize("batch_tokens", [1, 160, 10_000])
 def test_whatever_the_batches_each_question_has_its_answer(llava, asked, batch_tokens, monkeypatch):
     sizes = []
-    real = backends.greedy
+    real = backends.decode
 
-    def watched(model, adapter, groups, limits):
+    def watched(model, adapter, groups, limits, **kwargs):
         sizes.append(adapter.collate_shared(groups)["input_ids"].shape)
-        return real(model, adapter, groups, limits)
+        return real(model, adapter, groups, limits, **kwargs)
 
-    monkeypatch.setattr(backends, "greedy", watched)
+    monkeypatch.setattr(backends, "decode", watched)
     model = llava.load_model(dtype=torch.float32).eval()
     outputs = dict(Transformers(model, llava, batch_tokens=batch_tokens)(asked, LIMITS))
     assert [outputs[number] for number in range(len(LIMITS))] == alone(llava, model, asked)

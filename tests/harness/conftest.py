@@ -26,19 +26,26 @@ _KINDS = (
 
 
 def make_mixture(
-    folder: Path, *, images: int = 12, entries_each: Callable[[int], int] = lambda image: 4, seed: int = 0
+    folder: Path,
+    *,
+    images: int = 12,
+    entries_each: Callable[[int], int] = lambda image: 4,
+    seed: int = 0,
+    prefix: str = "",
 ) -> Mixture:
     """`images` random images, the last two for validation, with `entries_each(number)` entries of mixed
-    tasks."""
+    tasks; `prefix` sets names and patients apart from those of another mixture."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows, entries = [], []
     for number in range(images):
-        name = f"image-{number:03d}"
+        name = f"{prefix}image-{number:03d}"
         pixels = rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
         PIL.Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
         split = "train" if number < images - 2 else "validation"
-        rows.append(Image(name, f"p{number}", split, "random", f"images/{name}.png", SIDE, SIDE, "PA"))
+        rows.append(
+            Image(name, f"{prefix}p{number}", split, "random", f"images/{name}.png", SIDE, SIDE, "PA")
+        )
         for n in range(entries_each(number)):
             task, prompt, target, boxes = _KINDS[(number + n) % len(_KINDS)]
             corner = [round(float(v), 2) for v in rng.uniform(0.05, 0.4, 2)]
@@ -48,7 +55,11 @@ def make_mixture(
                 Entry(f"{name}/{task}/{n}", name, task, prompt, text, (box,) * boxes, f"random/{task}")
             )
     digests = {row.image_id: "" for row in rows}
-    meta = {"name": "random", "mixture_hash": store.content_hash(rows, entries, digests), "recipe": {}}
+    meta = {
+        "name": prefix or "random",
+        "mixture_hash": store.content_hash(rows, entries, digests),
+        "recipe": {},
+    }
     mixture = Mixture(tuple(rows), tuple(entries), meta)
     store.write_mixture(mixture, folder)
     return mixture

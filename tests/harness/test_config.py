@@ -24,7 +24,7 @@ def test_command_line_over_yaml_over_presets(tmp_path):
     assert settings.training.max_steps == 9
     assert settings.data.tasks == ["rec", "vqa"]
     assert settings.training.lr_scheduler_type == "cosine"  # the preset, not the library's "linear"
-    assert {"learning_rate", "max_steps", "tasks"} <= settings.chosen
+    assert {"learning_rate", "max_steps", "tasks"} <= settings.chosen.keys()
     assert "lr_scheduler_type" not in settings.chosen
 
 

@@ -6,7 +6,8 @@ overlaps look as they do in a projection. Everything is a function of (seed, pat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from data_recipes.sources.phantom.anatomy import airways, project
 from data_recipes.sources.phantom.edema import markings
 from data_recipes.sources.phantom.lesions import Insertion
 from data_recipes.sources.phantom.measure import measure
-from data_recipes.sources.phantom.patient import sample_body, sample_pose
+from data_recipes.sources.phantom.patient import Pose, sample_body, sample_pose
 from data_recipes.sources.phantom.plans import sample_plans, vary
 from data_recipes.sources.phantom.projection import make_grid
 from data_recipes.sources.phantom.skeleton import bones
@@ -38,6 +39,8 @@ LICENCE = Licence(
 
 # streams of random numbers that do not disturb each other
 _COUNT, _PATIENT, _POSE, _NOISE, _ENTRIES = range(5)
+
+_IMAGE_ID = re.compile(rf"{NAME}-(\d+)-(\d{{6,}})-(\d)")
 
 
 @dataclass(frozen=True)
@@ -121,18 +124,19 @@ def units(options: Mapping[str, Any], *, seed: int, images: int, first: int = 0)
     return found
 
 
-def render(seed: int, index: int, k: int, options: Options | None = None) -> tuple[np.ndarray, Scene]:
-    """Pixels (S, S) uint8 and truth of image k of a patient."""
-    pixels, scene, _ = render_with_masks(seed, index, k, options)
-    return pixels, scene
+@dataclass(frozen=True)
+class _Measured:
+    """One exposure before any pixel is made."""
+
+    scene: Scene
+    masks: dict[str, np.ndarray]
+    insertion: Insertion
+    pose: Pose
+    edema: int
+    exposure: np.random.Generator
 
 
-def render_with_masks(
-    seed: int, index: int, k: int, options: Options | None = None
-) -> tuple[np.ndarray, Scene, dict[str, np.ndarray]]:
-    """As `render`, with the projected masks (S, S) bool: "heart", "left lung", "right lung", and "<name> <n>"
-    for abnormality number n of the scene, such as "nodule 0"."""
-    options = options or Options()
+def _measured(seed: int, index: int, k: int, options: Options) -> _Measured:
     patient, exposure = _rng(seed, index, _PATIENT), _rng(seed, index, _POSE, k)
     plans, edema, large_heart = sample_plans(patient, options.abnormal)
     body = sample_body(patient, large_heart=large_heart)
@@ -144,17 +148,34 @@ def render_with_masks(
     for plan in plans:
         insertion.insert(plan)
     scene, masks = measure(chest, insertion, edema)
+    return _Measured(scene, masks, insertion, pose, edema, exposure)
+
+
+def render(seed: int, index: int, k: int, options: Options | None = None) -> tuple[np.ndarray, Scene]:
+    """Pixels (S, S) uint8 and truth of image k of a patient."""
+    pixels, scene, _ = render_with_masks(seed, index, k, options)
+    return pixels, scene
+
+
+def render_with_masks(
+    seed: int, index: int, k: int, options: Options | None = None
+) -> tuple[np.ndarray, Scene, dict[str, np.ndarray]]:
+    """As `render`, with the projected masks (S, S) bool: "heart", "left lung", "right lung", and "<name> <n>"
+    for abnormality number n of the scene, such as "nodule 0"."""
+    found = _measured(seed, index, k, options or Options())
+    insertion, pose = found.insertion, found.pose
+    chest = insertion.chest
     optical = chest.torso - airways(chest)
     optical -= chest.healthy
     np.maximum(optical, 0, out=optical)
     optical *= np.float32(SOFT)
     optical += chest.healthy * np.float32(LUNG)
     optical += insertion.optical
-    optical += markings(chest, insertion.air, edema, exposure)
+    optical += markings(chest, insertion.air, found.edema, found.exposure)
     optical += bones(chest) * np.float32(BONE)
     look = LOOKS[pose.look]
     pixels = expose(optical, pose.view, look, _rng(seed, index, _NOISE, k))
-    return pixels, scene, masks
+    return pixels, found.scene, found.masks
 
 
 def read(unit: Unit) -> list[Sample]:
@@ -171,3 +192,14 @@ def read(unit: Unit) -> list[Sample]:
         entries = annotate(scene, image, _rng(unit.seed, unit.index, _ENTRIES, k))
         samples.append(Sample(image, pixels, entries))
     return samples
+
+
+def scenes(image_ids: Iterable[str], options: Mapping[str, Any]) -> dict[str, Scene]:
+    """The truth of images that `read` made under these options, by id; ids of other images are left out."""
+    checked = read_options(options)
+    found = {}
+    for image_id in image_ids:
+        if match := _IMAGE_ID.fullmatch(image_id):
+            seed, index, k = map(int, match.groups())
+            found[image_id] = _measured(seed, index, k, checked).scene
+    return found
