@@ -33,10 +33,11 @@ def join(whole: RunFolder, done: Sequence[Planned], total: int, settings: Settin
         for step in measurement.steps(one.folder / measurement.FOLDER):
             if one.before + step in there:
                 continue
-            found = measurement.read(one.folder / measurement.FOLDER, step, lora=True)
+            found = measurement.read(one.folder / measurement.FOLDER, step)
+            lora = measurement.read_lora(one.folder / measurement.FOLDER, step)
             own = {"step": one.before + step, "max_steps": total, "recipe": settings.data.recipe}
             named = {"stage": one.stage.name, "stage_step": step}
-            measurement.write(replace(found, facts={**found.facts, **own, **named}), folder)
+            measurement.write(replace(found, lora=lora, facts={**found.facts, **own, **named}), folder)
 
 
 def join_logs(whole: RunFolder, done: Sequence[Planned]) -> None:

@@ -11,7 +11,7 @@ from harness.study.arms import DENSITY, MAIN, TRANSFER
 from harness.study.document import level
 from harness.study.drive import in_words
 from harness.study.summary import interval, label
-from taco_probe.dynamics.page import Cell, Sheet
+from taco_probe.dynamics.sheets import Cell, Sheet
 
 Found = Mapping[str, Any]
 

@@ -14,6 +14,7 @@ NAMES = {
     "gradients": {"entropy": "SE", "dominance": "ρ"},
     "directions": {"entropy_directions": "SE of directions", "dominance_directions": "ρ of directions"},
 }
+SHORT = NAMES["gradients"] | NAMES["directions"]
 Q = 0.05  # share of false ones that is put up with where many are tested
 
 
