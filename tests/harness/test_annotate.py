@@ -225,7 +225,7 @@ def test_a_wrong_truth_changes_the_report_and_not_the_mixture(folder, run, rote,
 
     def wrong(mixture, images, **kwargs):
         return {
-            name: replace(scene, ctr=1.0, edema=3 - scene.edema, abnormalities=())
+            name: replace(scene, ctr=1.0, cpar=1.9, edema=3 - scene.edema, abnormalities=())
             for name, scene in scenes(mixture, images).items()
         }
 
@@ -334,8 +334,8 @@ def test_the_command_killed_with_the_model_at_work_goes_on(folder, tmp_path):
         real_run(tmp_path / "run", folder),
         os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
-    arguments = ["annotate", str(run), "--mixture", str(folder), "--images", "14", "--likelihood", "off",
-                 "--agreement", "off", "--no-consistency", "--threads", "1"]  # fmt: skip
+    arguments = ["annotate", str(run), "--mixture", str(folder), "--images", "7", "--likelihood", "off",
+                 "--agreement", "off", "--no-consistency", "--threads", "1", "--tasks", "severity,vqa"]  # fmt: skip
 
     def start(out):
         return subprocess.Popen([sys.executable, "-c", COMMAND, *arguments, "--out", str(out)], env=env)
