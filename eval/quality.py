@@ -45,8 +45,9 @@ def quality(
     Returns:
         {task: {"asked", "kept", "used", "kept_fraction", "funnel": [{"filter", "left", "alone", ...}],
         "contradicted": {rule: n}, ...}}. With truth also "headline", "judged", "without_truth", "used_value",
-        "calibration", "also" {metric: its values for all, those kept, those used}, and in each row of the funnel "value" and "value_alone": the headline, 0..100, of what
-        is left, and of what passes that filter alone. Answers that cannot be read count as wrong.
+        "calibration", "also" {metric: its values for all, those kept, those used}, and in each row of the
+        funnel "value" and "value_alone": the headline, 0..100, of what is left, and of what passes that
+        filter alone. Answers that cannot be read count as wrong.
     """
     judged = list(zip(answers, verdicts(answers, filters), strict=True))
     return {

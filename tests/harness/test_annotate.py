@@ -335,7 +335,8 @@ def test_the_command_killed_with_the_model_at_work_goes_on(folder, tmp_path):
         os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     arguments = ["annotate", str(run), "--mixture", str(folder), "--images", "7", "--likelihood", "off",
-                 "--agreement", "off", "--no-consistency", "--threads", "1", "--tasks", "severity,vqa"]  # fmt: skip
+                 "--agreement", "off", "--no-consistency", "--threads", "1",
+                 "--tasks", "severity,vqa"]  # fmt: skip
 
     def start(out):
         return subprocess.Popen([sys.executable, "-c", COMMAND, *arguments, "--out", str(out)], env=env)
