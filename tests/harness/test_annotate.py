@@ -257,6 +257,17 @@ def test_oracle_labels_are_true_and_about_the_same_images(folder, run, rote, tmp
         assert not found["contradicted"]
 
 
+def test_oracle_labels_need_a_source_that_knows_the_truth(folder, run, rote, tmp_path, monkeypatch):
+    monkeypatch.setattr(work.truths, "scenes", lambda *_, **__: {})
+    with pytest.raises(UserError, match=r"source phantom of image .* does not"):
+        make(folder, run, tmp_path / "out", images=7, labels="truth")
+    out = make(folder, run, tmp_path / "model", images=7)
+    report = json.loads((out / "pseudo.json").read_text())
+    assert report["truth_known"] == 0
+    assert "headline" not in report["tasks"]["vqa"]
+    assert "| - | - | - | - |" in (out / "README.md").read_text()
+
+
 def planted(folder, where, change):
     """A copy of the mixture with one of its images changed."""
     mixture = read_mixture(folder)
