@@ -9,13 +9,13 @@ from data_recipes.tasks import TASKS
 
 _FILTERS = ("parse", "likelihood", "agreement", "consistency")
 HEADINGS = (
-    "task", "asked", "parse", "likely", "agree", "consis", "kept", "used", "ECE",
+    "task", "asked", "parse", "likely", "agree", "cons", "kept", "used", "ECE",
     "right", "of kept", "of used", "headline",
 )  # fmt: skip
 LEGEND = (
-    "Answers left after each filter, the kept share, and how many are used. Right: the headline metric of all "
-    "answers, of those kept, of those used, where the truth is known. ECE: expected calibration error of the "
-    "likelihood."
+    "Answers left after each filter, the kept share, and how many are used. Right: the headline metric of "
+    "all answers, of those kept, of those used, where the truth is known. ECE: expected calibration error of "
+    "the likelihood."
 )
 
 
@@ -38,7 +38,7 @@ def _row(name: str, task: Mapping[str, Any]) -> tuple[str, ...]:
         name,
         left["asked"],
         *(left.get(step, "off") for step in _FILTERS),
-        f"{100 * task['kept_fraction']:.0f} %",
+        f"{100 * task['kept_fraction']:.0f}%",
         str(task["used"]),
         error,
         *("-" if value is None else f"{value:.1f}" for value in values),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -87,7 +86,7 @@ def annotate(
     report = read_json(out / work.REPORT)
     console = Console()
     title = f"{report['images']} images, {report['truth_known']} with known truth"
-    shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=table.LEGEND)
+    shown = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=table.LEGEND)
     for place, heading in enumerate(table.HEADINGS[:-1]):  # docs/metrics.md says which headline a task has
         shown.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in table.rows(report["tasks"]):
