@@ -167,9 +167,7 @@ def _pseudo(tasks: Mapping[str, Any]) -> str:
     lines = [
         "## Pseudo-labels",
         "",
-        "Answers of a model: how many were asked for, how many were left after each filter, how many are "
-        "used. Headline: of all answers, of those kept, of those used, where the truth is "
-        "known. ECE: expected calibration error of the likelihood.",
+        pseudo_table.LEGEND,
         "",
         f"| {' | '.join(pseudo_table.HEADINGS)} |",
         "|---|" + "---:|" * (len(pseudo_table.HEADINGS) - 2) + "---|",

@@ -16,7 +16,7 @@ def _ratios(a: Ratio, b: Ratio) -> float:
     return float(abs(a.value - b.value) <= TOLERANCE + 1e-9)
 
 
-def _labels(a: Set[str], b: Set[str]) -> float:
+def _labels(a: Set[Any], b: Set[Any]) -> float:
     """Jaccard index; 1 where both say that nothing is there."""
     return len(a & b) / len(a | b) if a | b else 1.0
 

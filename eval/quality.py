@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from data_recipes.pseudo.filters import Answered, verdicts
@@ -20,6 +21,9 @@ from eval.tasks.rec import matched
 BINS = 10
 # What stands for the truth where a question has none (it asks for what is not there): any answer is wrong.
 _NO_TRUTH: dict[str, Any] = {"rec": (), "reg": "", "vqa": ""}
+
+# Metrics beside the headline: the words of a true report vary, what it says does not.
+_ALSO = {"report": ("chexpert_micro_f1",)}
 
 Truths = Mapping[str, Written | None]  # entry_id -> the true answer, None where there is none
 
@@ -41,8 +45,9 @@ def quality(
     Returns:
         {task: {"asked", "kept", "used", "kept_fraction", "funnel": [{"filter", "left", "alone", ...}],
         "contradicted": {rule: n}, ...}}. With truth also "headline", "judged", "without_truth", "used_value",
-        "calibration", and in each row of the funnel "value" and "value_alone": the headline, 0..100, of what
-        is left, and of what passes that filter alone. Answers that cannot be read count as wrong.
+        "calibration", "also" {metric: its values for all, those kept, those used}, and in each row of the
+        funnel "value" and "value_alone": the headline, 0..100, of what is left, and of what passes that
+        filter alone. Answers that cannot be read count as wrong.
     """
     judged = list(zip(answers, verdicts(answers, filters), strict=True))
     return {
@@ -62,7 +67,7 @@ def _task(
 ) -> dict[str, Any]:
     mine = [answered for answered, _ in passes]
     judged = [a for a in mine if a.entry.entry_id in truths]
-    headline = _headline(name, truths, patients)
+    headline = partial(_value_of, name, "", truths, patients)
     rows = []
     left = list(passes)
     for step in ("asked", *filters.on):
@@ -81,11 +86,16 @@ def _task(
         "contradicted": dict(Counter(rule for a in mine for rule in a.contradicted).most_common()),
     }
     if judged:
+        taken = [pair for pair in passes if pair[0].entry.entry_id in used]
         found |= {
             "headline": _metric_name(name, truths, patients, judged),
             "judged": len(judged),
             "without_truth": sum(truths[a.entry.entry_id] is None for a in judged),
-            "used_value": headline([pair for pair in passes if pair[0].entry.entry_id in used]),
+            "used_value": headline(taken),
+            "also": {
+                metric: [_value_of(name, metric, truths, patients, part) for part in (passes, left, taken)]
+                for metric in _ALSO.get(name, ())
+            },
             "calibration": calibration(
                 [(math.exp(a.log_probability), right(a, truths[a.entry.entry_id])) for a in judged]
             ),
@@ -104,15 +114,20 @@ def _answers(mine: Sequence[Answered], truths: Truths, patients: Mapping[str, st
     ]
 
 
-def _headline(
-    name: str, truths: Truths, patients: Mapping[str, str]
-) -> Callable[[Sequence[tuple[Answered, object]]], float | None]:
-    def value(left: Sequence[tuple[Answered, object]]) -> float | None:
-        answers = _answers([answered for answered, _ in left], truths, patients)
-        found = metrics(name, answers)[0].value(answers) if answers else math.nan
-        return round(found, 4) if math.isfinite(found) else None
-
-    return value
+def _value_of(
+    name: str,
+    metric: str,
+    truths: Truths,
+    patients: Mapping[str, str],
+    left: Sequence[tuple[Answered, object]],
+) -> float | None:
+    """A metric of the task ("" for the headline) over answers; None where it is not defined."""
+    answers = _answers([answered for answered, _ in left], truths, patients)
+    if not answers:
+        return None
+    first, *others = metrics(name, answers)
+    found = next((other for other in others if other.name == metric), first).value(answers)
+    return round(found, 4) if math.isfinite(found) else None
 
 
 def _metric_name(name: str, truths: Truths, patients: Mapping[str, str], judged: Sequence[Answered]) -> str:

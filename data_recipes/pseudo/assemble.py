@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data_recipes.duplicates import Limits, in_mixture
 from data_recipes.errors import UserError
 from data_recipes.funnel import Funnel, as_json
 from data_recipes.pixels import inside
@@ -22,6 +23,7 @@ from data_recipes.pseudo.filters import Answered, verdicts
 from data_recipes.pseudo.leaks import check_entries
 from data_recipes.pseudo.spec import Annotation
 from data_recipes.records import Entry, Image, Mixture
+from data_recipes.splits import same_pixels
 from data_recipes.stats import PSEUDO, counts, density
 from data_recipes.store import SCHEMA, content_hash
 from data_recipes.thumbnails import Mark
@@ -83,7 +85,12 @@ def assemble(
     everything = [*members, *held]
     meta = _meta(mixture, everything, entries, answers, chosen, annotation, origin)
     digests = {name: mark.digest for name, mark in marks.items()}
-    meta |= {"key": key, "mixture_hash": content_hash(everything, entries, digests)}
+    meta |= {
+        "key": key,
+        "mixture_hash": content_hash(everything, entries, digests),
+        "leakage": len(same_pixels(everything, digests)),
+        "near_duplicates": in_mixture(everything, marks, Limits()).summary(),
+    }
     return Mixture(tuple(everything), tuple(entries), meta)
 
 
@@ -147,8 +154,6 @@ def _meta(
         "priors": priors(images, entries),
         "rejected": 0,
         "match": None,
-        "leakage": old.get("leakage", 0),
-        "near_duplicates": old.get("near_duplicates"),
         "notes": [*old.get("notes", ()), *short],
         "funnel": as_json(_funnel(answers, chosen, annotation).steps),
     }

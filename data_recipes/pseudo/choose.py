@@ -74,7 +74,8 @@ def choose_entries(
     """
     n, density = len(images), annotation.density
     wanted = round(density.tasks_per_image * n), round(density.entries_per_image * n)
-    stay = [entry for image in images for entry in own.get(image.image_id, ())] * annotation.keep_own
+    keepers = images if annotation.keep_own else ()
+    stay = [entry for image in keepers for entry in own.get(image.image_id, ())]
     have = len({(entry.image_id, entry.task) for entry in stay}), len(stay)
     candidates = {i.image_id: answered[i.image_id] for i in images if answered.get(i.image_id)}
     sizes = {

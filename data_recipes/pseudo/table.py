@@ -7,45 +7,40 @@ from typing import Any
 
 from data_recipes.tasks import TASKS
 
+_FILTERS = ("parse", "likelihood", "agreement", "consistency")
 HEADINGS = (
-    "task",
-    "asked",
-    "parse",
-    "likelihood",
-    "agreement",
-    "consistency",
-    "kept",
-    "used",
-    "ECE",
-    "headline",
+    "task", "asked", "parse", "likely", "agree", "cons", "kept", "used", "ECE",
+    "right", "of kept", "of used", "headline",
+)  # fmt: skip
+LEGEND = (
+    "Answers left after each filter, the kept share, and how many are used. Right: the headline metric of "
+    "all answers, of those kept, of those used, where the truth is known. ECE: expected calibration error of "
+    "the likelihood."
 )
 
 
 def rows(tasks: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """A row for each task, under HEADINGS: how many answers are left after each filter that was on, the kept
-    share, how many went into the mixture, and where the truth is known the expected calibration error and the
-    headline metric of all answers, of those kept and of those used.
+    """A row for each task, under HEADINGS; "off" for a filter that was, "-" where the truth is not known.
 
     Args:
         tasks: `tasks` of `pseudo.json`.
     """
-    found = []
-    for name in TASKS:
-        if name in tasks:
-            task = tasks[name]
-            left = {row["filter"]: str(row["left"]) for row in task["funnel"]}
-            filters = (left.get(step, "off") for step in HEADINGS[2:6])
-            error = f"{task['calibration']['expected_error']:.2f}" if "calibration" in task else "-"
-            share = f"{100 * task['kept_fraction']:.0f} %"
-            found.append((name, left["asked"], *filters, share, str(task["used"]), error, _headline(task)))
-    return found
+    return [_row(name, tasks[name]) for name in TASKS if name in tasks]
 
 
-def _headline(task: Mapping[str, Any]) -> str:
-    if "headline" not in task:
-        return "truth unknown"
-    first, last = task["funnel"][0]["value"], task["funnel"][-1]["value"]
-    steps = " -> ".join(
-        "-" if value is None else f"{value:.1f}" for value in (first, last, task["used_value"])
+def _row(name: str, task: Mapping[str, Any]) -> tuple[str, ...]:
+    left = {row["filter"]: str(row["left"]) for row in task["funnel"]}
+    error, values = "-", [None, None, None]
+    if "headline" in task:
+        error = f"{task['calibration']['expected_error']:.2f}"
+        values = [task["funnel"][0]["value"], task["funnel"][-1]["value"], task["used_value"]]
+    return (
+        name,
+        left["asked"],
+        *(left.get(step, "off") for step in _FILTERS),
+        f"{100 * task['kept_fraction']:.0f}%",
+        str(task["used"]),
+        error,
+        *("-" if value is None else f"{value:.1f}" for value in values),
+        task.get("headline", "-"),
     )
-    return f"{task['headline']} {steps}"

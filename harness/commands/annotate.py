@@ -85,13 +85,13 @@ def annotate(
     work.annotate(annotation, model=found.model, adapter_folder=found.adapter, out=out, seed=seed)
     report = read_json(out / work.REPORT)
     console = Console()
-    shown = Table(title=f"{report['images']} images, {report['truth_known']} with known truth")
-    for place, heading in enumerate(table.HEADINGS):
-        shown.add_column(heading, justify="right" if 0 < place < len(table.HEADINGS) - 1 else "left")
+    title = f"{report['images']} images, {report['truth_known']} with known truth"
+    shown = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=table.LEGEND)
+    for place, heading in enumerate(table.HEADINGS[:-1]):  # docs/metrics.md says which headline a task has
+        shown.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in table.rows(report["tasks"]):
-        shown.add_row(*row)
+        shown.add_row(*row[:-1])
     console.print(shown)
-    console.print("headline: of all answers -> of those kept -> of those used", markup=False)
     console.print(f"written: {out} (train on it: imax train --recipe {out})", markup=False, soft_wrap=True)
 
 

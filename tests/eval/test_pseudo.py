@@ -188,6 +188,16 @@ def test_quality_counts_and_scores_each_filter_alone_and_after_the_others():
     assert (found["headline"], found["used_value"], found["judged"]) == ("macro_f1", 100.0, 8)
 
 
+def test_reports_are_judged_by_what_they_say_too():
+    text = "There is a large left pneumothorax."
+    entry = made("report", "A large left pneumothorax is seen. The heart is enlarged.")
+    found = quality([Answered(entry, "", -0.1)], Filters(), {entry.entry_id}, {
+        entry.entry_id: Written(text)
+    }, {"i0": "p"})["report"]  # fmt: skip
+    assert found["funnel"][0]["value"] < 70
+    assert found["also"]["chexpert_micro_f1"] == [pytest.approx(200 / 3, abs=1e-4)] * 3
+
+
 def test_without_truth_there_are_counts_and_no_scores():
     found = quality([severity(0, 1, -0.1)], Filters(), set(), {}, {"i": "p"})["severity"]
     assert "headline" not in found

@@ -225,7 +225,7 @@ def test_a_wrong_truth_changes_the_report_and_not_the_mixture(folder, run, rote,
 
     def wrong(mixture, images, **kwargs):
         return {
-            name: replace(scene, ctr=1.0, edema=3 - scene.edema, abnormalities=())
+            name: replace(scene, ctr=1.0, cpar=1.9, edema=3 - scene.edema, abnormalities=())
             for name, scene in scenes(mixture, images).items()
         }
 
@@ -255,6 +255,17 @@ def test_oracle_labels_are_true_and_about_the_same_images(folder, run, rote, tmp
         assert found["funnel"][0]["value"] == pytest.approx(100)
         assert found["without_truth"] == 0
         assert not found["contradicted"]
+
+
+def test_oracle_labels_need_a_source_that_knows_the_truth(folder, run, rote, tmp_path, monkeypatch):
+    monkeypatch.setattr(work.truths, "scenes", lambda *_, **__: {})
+    with pytest.raises(UserError, match=r"source phantom of image .* does not"):
+        make(folder, run, tmp_path / "out", images=7, labels="truth")
+    out = make(folder, run, tmp_path / "model", images=7)
+    report = json.loads((out / "pseudo.json").read_text())
+    assert report["truth_known"] == 0
+    assert "headline" not in report["tasks"]["vqa"]
+    assert "| - | - | - | - |" in (out / "README.md").read_text()
 
 
 def planted(folder, where, change):
@@ -334,8 +345,9 @@ def test_the_command_killed_with_the_model_at_work_goes_on(folder, tmp_path):
         real_run(tmp_path / "run", folder),
         os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
-    arguments = ["annotate", str(run), "--mixture", str(folder), "--images", "14", "--likelihood", "off",
-                 "--agreement", "off", "--no-consistency", "--threads", "1"]  # fmt: skip
+    arguments = ["annotate", str(run), "--mixture", str(folder), "--images", "7", "--likelihood", "off",
+                 "--agreement", "off", "--no-consistency", "--threads", "1",
+                 "--tasks", "severity,vqa"]  # fmt: skip
 
     def start(out):
         return subprocess.Popen([sys.executable, "-c", COMMAND, *arguments, "--out", str(out)], env=env)
