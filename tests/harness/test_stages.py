@@ -133,9 +133,9 @@ def test_dynamics_are_measured_at_shares_of_the_whole_run_on_one_probe_set(run, 
     held_out = {image.image_id for image in read_mixture(place / "first").images if image.split != "train"}
     assert {entry.rsplit("/", 2)[0] for entry in found[0].facts["entries"]} <= held_out
     measurement.equal_probes(found)
-    last = measurement.read(run.path / "dynamics", 9, lora=True)
+    last = measurement.read_lora(run.path / "dynamics", 9)
     saved = load_file(run.adapter / "adapter_model.safetensors")
-    assert all(np.array_equal(last.lora[name], value.numpy()) for name, value in saved.items())
+    assert all(np.array_equal(last[name], value.numpy()) for name, value in saved.items())
 
 
 def test_the_first_stage_is_the_plain_run(run, place, model, tmp_path):
