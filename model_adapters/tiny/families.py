@@ -38,7 +38,8 @@ SIZES = Sizes(
     },
 )
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "gemma3", "internvl")
-_ROLES = ("user", "assistant", "model")  # words of the chat templates
+# Words of the chat templates, and signs of the box notations.
+_MORE = ("user", "assistant", "model", "),(", "[[", "]]", "box", ">[[", "]]</")
 
 
 def make(name: str, folder: Path, seed: int) -> PreTrainedModel:
@@ -59,7 +60,7 @@ def make(name: str, folder: Path, seed: int) -> PreTrainedModel:
     kind = family_of(name)
     words = Tokenizer.from_file(str(WORDS))
     _, processor = kind.flavour.make(tokenizer_of(kind.flavour, words), SIZES)
-    words = with_numbers(words, highest(kind.codec(processor)), _ROLES)
+    words = with_numbers(words, highest(kind.codec(processor)), _MORE)
     config, processor = kind.flavour.make(tokenizer_of(kind.flavour, words), SIZES)
     processor.chat_template = kind.flavour.template
     images = processor.image_processor  # the same grey levels for all

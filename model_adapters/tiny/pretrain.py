@@ -67,10 +67,13 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     settings = {"phantom": phantom.VERSION}
     sight_settings = settings | {key: getattr(args, key) for key in SIGHT}
     read_settings = settings | {key: getattr(args, key) for key in READ}
-    stage(first, settings | {"seed": args.seed}, lambda: make(args.family, first, args.seed) and {})
-    rendered = args.work / "material"
+    rendered = args.work / f"images-{args.seed}-{args.images}"
     prepare(rendered, args.images, args.seed, args.workers)
     heads = Heads(args.seed)
+
+    def begin() -> dict[str, float]:
+        make(args.family, first, args.seed)
+        return {}
 
     def see() -> dict[str, float]:
         adapter = load_adapter(str(first))
@@ -82,6 +85,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         progress.file.unlink(missing_ok=True)
         return losses
 
+    stage(first, settings | {"seed": args.seed}, begin)
     sight = stage(seen, sight_settings, see)
     heads.load_state_dict(load_file(seen / "heads.safetensors"))
     adapter = load_adapter(str(seen))

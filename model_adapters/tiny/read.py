@@ -23,7 +23,7 @@ from data_recipes.records import BOX_SLOT, fill_slots
 from model_adapters.adapter import Adapter
 from model_adapters.base import IGNORE
 from model_adapters.packing import Branch, Shared, batch, share
-from model_adapters.tiny.build import SIDE
+from model_adapters.tiny.build import SIDE, WIDTH
 from model_adapters.tiny.describe import Listing, describe
 from model_adapters.tiny.material import RESERVED_SEED, Material, shuffled
 from model_adapters.tiny.numerals import soft_labels
@@ -144,7 +144,7 @@ def learn_to_read(
             trained = labels[:, 1:] != IGNORE
             logits = model.lm_head(out.last_hidden_state[:, :-1][trained]).float()
             text = -(soft[labels[:, 1:][trained]] * logits.log_softmax(-1)).sum(-1).mean()
-            tokens = read[0][inputs["input_ids"] == adapter.image_id].unflatten(0, (len(which), -1))
+            tokens = read[0][inputs["input_ids"] == adapter.image_id].view(len(which), -1, WIDTH)
             seen, parts_of_it = heads.losses(tokens, material, which)
         run.descend(text + seen, {"text": text, **parts_of_it}, args.batch)
     return run.last()
