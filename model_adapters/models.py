@@ -96,8 +96,8 @@ MODELS = (
 
 
 def is_tiny(name: str) -> bool:
-    """Whether a model is `tiny`, or a folder that `tiny.pretrain` wrote: trained with other settings than real
-    ones."""
+    """Whether a model is `tiny`, or a folder that `tiny.pretrain` wrote. These train with other settings than
+    real ones."""
     return name == "tiny" or (Path(name).expanduser() / "pretraining.json").is_file()
 
 
