@@ -67,13 +67,15 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     settings = {"phantom": phantom.VERSION}
     sight_settings = settings | {key: getattr(args, key) for key in SIGHT}
     read_settings = settings | {key: getattr(args, key) for key in READ}
-    rendered = args.work / f"images-{args.seed}-{args.images}"
-    prepare(rendered, args.images, args.seed, args.workers)
-    heads = Heads(args.seed)
 
     def begin() -> dict[str, float]:
         make(args.family, first, args.seed)
         return {}
+
+    stage(first, settings | {"seed": args.seed}, begin)
+    rendered = args.work / f"images-{args.seed}-{args.images}"
+    prepare(rendered, args.images, args.seed, args.workers)
+    heads = Heads(args.seed)
 
     def see() -> dict[str, float]:
         adapter = load_adapter(str(first))
@@ -85,7 +87,6 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         progress.file.unlink(missing_ok=True)
         return losses
 
-    stage(first, settings | {"seed": args.seed}, begin)
     sight = stage(seen, sight_settings, see)
     heads.load_state_dict(load_file(seen / "heads.safetensors"))
     adapter = load_adapter(str(seen))
