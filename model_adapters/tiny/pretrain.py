@@ -46,10 +46,10 @@ BUDGETS: dict[str, dict[str, Any]] = {
     },
     "small": {
         "images": 10_000,
-        "sight_steps": 1200,
+        "sight_steps": 1100,
         "sight_batch": 16,
         "sight_lr": 3e-3,
-        "read_steps": 400,
+        "read_steps": 500,
         "batch": 8,
         "lr": 2e-3,
         "probe_images": 60,
