@@ -24,6 +24,7 @@ from data_recipes.errors import UserError, unknown
 from data_recipes.recipe import is_image_centric
 from data_recipes.tasks import TASKS
 from harness.arguments import CHOICES, DataArguments, DynamicsArguments, ModelArguments
+from model_adapters.models import is_tiny
 from taco_probe.dynamics.schedule import parse_steps
 
 T = TypeVar("T")
@@ -97,7 +98,7 @@ def presets(model: str, recipe: str, *, batching: str = "") -> dict[str, Any]:
         UserError: no such recipe.
     """
     batching = batching or ("image" if is_image_centric(recipe) else "entry")
-    samples, parts = _SAMPLES[model == "tiny", batching]
+    samples, parts = _SAMPLES[is_tiny(model), batching]
     drawn = {
         "batching": batching,
         "sharing": "image" if batching == "image" else "none",
@@ -114,7 +115,7 @@ def presets(model: str, recipe: str, *, batching: str = "") -> dict[str, Any]:
             # Several processes without a GPU find each other only so; else each would train alone.
             device["ddp_backend"] = "gloo"
     name = re.sub(r"\.ya?ml$", "", Path(recipe).name) or "mixture"
-    mode = _TINY if model == "tiny" else _REAL
+    mode = _TINY if is_tiny(model) else _REAL
     return _COMMON | mode | drawn | device | {"output_dir": f"runs/{name}"}
 
 

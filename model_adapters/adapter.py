@@ -139,9 +139,7 @@ class Adapter:
             )
         features["input_ids"] = torch.tensor(ids)
         features["attention_mask"] = torch.ones_like(features["input_ids"])
-        if self._family.type_ids:
-            features[self._family.type_ids] = (features["input_ids"] == self.image_id).long()
-        return features
+        return self.typed(features)
 
     def collate(
         self, features: Sequence[Mapping[str, torch.Tensor]], *, padding_side: str
@@ -165,10 +163,14 @@ class Adapter:
         starts = accumulate(map(len, groups), initial=0)
         sequences = [self.share(group, first=first) for group, first in zip(groups, starts, strict=False)]
         rows = packing.fill(sequences, row_tokens or 0)
-        batch = packing.batch(rows, pad_id=self.pad_id) | join_vision([group[0] for group in groups])
-        if self._family.type_ids:
-            batch[self._family.type_ids] = (batch["input_ids"] == self.image_id).long()
-        return batch
+        return self.typed(
+            packing.batch(rows, pad_id=self.pad_id) | join_vision([group[0] for group in groups])
+        )
+
+    def typed(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """`inputs` with what tells image tokens from text, where the model wants that."""
+        name = self._family.type_ids
+        return inputs | {name: (inputs["input_ids"] == self.image_id).long()} if name else inputs
 
     def share(self, group: Sequence[Mapping[str, torch.Tensor]], *, first: int = 0) -> packing.Shared:
         """Encoded entries of one image as one sequence; see `packing.share_entries`."""

@@ -6,6 +6,7 @@ which shows crops of wide images beside the image, stays off.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import PIL.Image
@@ -22,7 +23,7 @@ from transformers import (
 
 from model_adapters.base import Family, Places, Vision
 from model_adapters.boxes import Notation, whole
-from model_adapters.tiny.flavour import VISION, Flavour, text_config
+from model_adapters.tiny.flavour import SMALL, TEXT, Flavour, Sizes, text_config
 
 
 def see(processor: ProcessorMixin, image: PIL.Image.Image) -> Vision:
@@ -42,25 +43,28 @@ def masks(
     return {"full_attention": visible | together, "sliding_attention": (visible & near) | together}
 
 
-def _tiny(tokenizer: Any) -> tuple[Gemma3Config, Gemma3Processor]:
+def _tiny(tokenizer: Any, sizes: Sizes) -> tuple[Gemma3Config, Gemma3Processor]:
+    tokens = (sizes.grid // 2) ** 2  # four patches are pooled to one
+    heads, layers = sizes.text["num_attention_heads"], sizes.text["num_hidden_layers"]
+    size = sizes.text["hidden_size"] // heads
     config = Gemma3Config(
         text_config=text_config(
             Gemma3TextConfig,
             tokenizer,
-            num_hidden_layers=3,
-            head_dim=12,
-            query_pre_attn_scalar=12,
-            sliding_window=32,
-            layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+            sizes,
+            head_dim=size,
+            query_pre_attn_scalar=size,
+            sliding_window=max(32, 2 * tokens),
+            layer_types=["sliding_attention"] * (layers - 1) + ["full_attention"],
         ),
-        vision_config=SiglipVisionConfig(**VISION, vision_use_head=False),
-        mm_tokens_per_image=4,
+        vision_config=SiglipVisionConfig(**sizes.vision(), vision_use_head=False),
+        mm_tokens_per_image=tokens,
         image_token_index=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
         boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),
         eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
     )
-    images = Gemma3ImageProcessor(size={"height": 56, "width": 56})
-    return config, Gemma3Processor(images, tokenizer, image_seq_length=4)
+    images = Gemma3ImageProcessor(size={"height": sizes.side, "width": sizes.side})
+    return config, Gemma3Processor(images, tokenizer, image_seq_length=tokens)
 
 
 FAMILY = Family(
@@ -86,6 +90,7 @@ FAMILY = Family(
         ends=("<bos>", "<eos>", "<pad>"),
         more=("<start_of_turn>", "<end_of_turn>"),
         make=_tiny,
+        sizes=replace(SMALL, text=TEXT | {"num_hidden_layers": 3}),
     ),
     see=see,
     type_ids="token_type_ids",

@@ -20,26 +20,27 @@ from transformers import (
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, whole
-from model_adapters.tiny.flavour import CHATML_ENDS, VISION, Flavour, chatml, text_config
+from model_adapters.tiny.flavour import CHATML_ENDS, Flavour, Sizes, chatml, text_config
 
 BOXED = ("<box>", "</box>")
 
 
-def _tiny(tokenizer: Any) -> tuple[InternVLConfig, InternVLProcessor]:
+def _tiny(tokenizer: Any, sizes: Sizes) -> tuple[InternVLConfig, InternVLProcessor]:
+    tokens = (sizes.grid // 2) ** 2  # four patches are shuffled into one
     config = InternVLConfig(
-        vision_config=InternVLVisionConfig(**VISION),
-        text_config=text_config(Qwen2Config, tokenizer),
+        vision_config=InternVLVisionConfig(**sizes.vision()),
+        text_config=text_config(Qwen2Config, tokenizer, sizes),
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
-        image_seq_length=4,
+        image_seq_length=tokens,
         downsample_ratio=0.5,
-        tie_word_embeddings=False,
+        tie_word_embeddings=bool(sizes.text.get("tie_word_embeddings")),
     )
-    size = {"height": 56, "width": 56}
+    size = {"height": sizes.side, "width": sizes.side}
     processor = InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(size=size, crop_to_patches=False),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size=size),
-        image_seq_length=4,
+        image_seq_length=tokens,
     )
     return config, processor
 

@@ -8,6 +8,7 @@ processor would do.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import PIL.Image
@@ -22,7 +23,7 @@ from transformers import (
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, padded
-from model_adapters.tiny.flavour import VISION, Flavour, text_config
+from model_adapters.tiny.flavour import SMALL, Flavour, Sizes, text_config
 
 
 def frame(processor: LlavaProcessor, image: PIL.Image.Image) -> PIL.Image.Image:
@@ -47,18 +48,20 @@ def repair(config: LlavaConfig, processor: LlavaProcessor) -> None:
     processor.image_processor.do_center_crop = False
 
 
-def _tiny(tokenizer: Any) -> tuple[LlavaConfig, LlavaProcessor]:
+def _tiny(tokenizer: Any, sizes: Sizes) -> tuple[LlavaConfig, LlavaProcessor]:
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION | {"num_hidden_layers": 3}),  # features of the last but one
-        text_config=text_config(MistralConfig, tokenizer, sliding_window=None),
+        vision_config=CLIPVisionConfig(**sizes.vision()),
+        text_config=text_config(MistralConfig, tokenizer, sizes, sliding_window=None),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=16,
+        image_seq_length=sizes.grid**2,
         vision_feature_layer=-2,
     )
     processor = LlavaProcessor(
-        image_processor=CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}),
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": sizes.side}, crop_size={"height": sizes.side, "width": sizes.side}
+        ),
         tokenizer=tokenizer,
-        patch_size=14,
+        patch_size=sizes.patch,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
     )
@@ -82,6 +85,7 @@ FAMILY = Family(
         ),
         ends=("<s>", "</s>", "<pad>"),
         make=_tiny,
+        sizes=replace(SMALL, depth=3),  # features are those of the last layer but one
     ),
     frame=frame,
     repair=repair,

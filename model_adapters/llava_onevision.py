@@ -19,24 +19,25 @@ from transformers import (
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, whole
-from model_adapters.tiny.flavour import CHATML_ENDS, VISION, Flavour, chatml, text_config
+from model_adapters.tiny.flavour import CHATML_ENDS, Flavour, Sizes, chatml, text_config
 
 
-def _tiny(tokenizer: Any) -> tuple[LlavaOnevisionConfig, LlavaOnevisionProcessor]:
-    tiles = [[56, 56], [56, 112], [112, 56], [112, 112]]
+def _tiny(tokenizer: Any, sizes: Sizes) -> tuple[LlavaOnevisionConfig, LlavaOnevisionProcessor]:
+    one, two = sizes.side, 2 * sizes.side
+    tiles = [[one, one], [one, two], [two, one], [two, two]]
     config = LlavaOnevisionConfig(
-        vision_config=SiglipVisionConfig(**VISION, vision_use_head=False),
-        text_config=text_config(Qwen2Config, tokenizer),
+        vision_config=SiglipVisionConfig(**sizes.vision(), vision_use_head=False),
+        text_config=text_config(Qwen2Config, tokenizer, sizes),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         image_grid_pinpoints=tiles,
     )
-    size = {"height": 56, "width": 56}
+    size = {"height": one, "width": one}
     processor = LlavaOnevisionProcessor(
         image_processor=LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=tiles),
         tokenizer=tokenizer,
         video_processor=LlavaOnevisionVideoProcessor(size=size),
-        num_image_tokens=16,
+        num_image_tokens=sizes.grid**2,
         vision_feature_select_strategy="full",
     )
     return config, processor

@@ -95,6 +95,12 @@ MODELS = (
 )
 
 
+def is_tiny(name: str) -> bool:
+    """Whether a model is `tiny`, or a folder that `tiny.pretrain` wrote. These train with other settings than
+    real ones."""
+    return name == "tiny" or (Path(name).expanduser() / "pretraining.json").is_file()
+
+
 def memory_to_train(billions: float, kept: str) -> float:
     """GB on one GPU to train LoRA on a base of `billions` parameters `kept` in bf16, 8bit or 4bit; an
     estimate."""

@@ -43,18 +43,25 @@ class Shared(NamedTuple):
     owner: torch.Tensor
 
 
-def share(prefix: Sequence[int], branches: Sequence[Branch]) -> Shared:
-    """Packs branches behind one prefix, for models that count tokens."""
+def share(prefix: Sequence[int], branches: Sequence[Branch], positions: torch.Tensor | None = None) -> Shared:
+    """Packs branches behind one prefix. `positions` (L,) or (A, L) are those of the prefix and of what
+    follows it, as far as the longest branch; by default tokens are counted."""
     ids, labels = list(prefix), [IGNORE] * len(prefix)
-    positions, owner = list(range(len(prefix))), [PREFIX] * len(prefix)
+    places, owner = list(range(len(prefix))), [PREFIX] * len(prefix)
     for number, branch in enumerate(branches):
         assert branch.prompt, "the first token of a branch cannot be trained"
         length = len(branch.prompt) + len(branch.answer)
         ids += [*branch.prompt, *branch.answer]
         labels += [IGNORE] * len(branch.prompt) + list(branch.answer)
-        positions += range(len(prefix), len(prefix) + length)
+        places += range(len(prefix), len(prefix) + length)
         owner += [number] * length
-    return Shared(*map(torch.tensor, (ids, labels, positions, owner)))
+    where = torch.tensor(places)
+    return Shared(
+        torch.tensor(ids),
+        torch.tensor(labels),
+        where if positions is None else positions[..., where],
+        torch.tensor(owner),
+    )
 
 
 def share_entries(

@@ -17,7 +17,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, resized
-from model_adapters.qwen2_vl import TEXT_OF_THREE_AXES, flavour_of, positions
+from model_adapters.qwen2_vl import flavour_of, positions
 
 
 def codec(processor: ProcessorMixin) -> Notation:
@@ -47,16 +47,13 @@ FAMILY = Family(
     flavour=flavour_of(
         Qwen2_5_VLConfig,
         Qwen2_5_VLProcessor,
-        {
-            "depth": 2,
-            "hidden_size": 48,
-            "intermediate_size": 96,
-            "num_heads": 4,
-            "out_hidden_size": 48,
+        lambda sizes: {
+            "hidden_size": sizes.width,
+            "intermediate_size": sizes.ratio * sizes.width,
+            "out_hidden_size": sizes.text["hidden_size"],
             "window_size": 56,
-            "fullatt_block_indexes": [1],
+            "fullatt_block_indexes": list(range(sizes.depth - 1, -1, -3)),  # the last, and each third
         },
-        TEXT_OF_THREE_AXES,
     ),
     type_ids="mm_token_type_ids",
     positions=positions,

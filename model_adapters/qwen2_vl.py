@@ -7,6 +7,7 @@ three.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from transformers import (
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, whole
-from model_adapters.tiny.flavour import CHATML_ENDS, TEXT, Flavour, chatml
+from model_adapters.tiny.flavour import CHATML_ENDS, SMALL, Flavour, Sizes, chatml
 
 TOKENS = {
     "image_token": "<|image_pad|>",
@@ -30,10 +31,6 @@ TOKENS = {
     "vision_eos_token": "<|vision_end|>",
 }
 BOXED = ("<|box_start|>", "<|box_end|>")
-# head_dim 12: two rotary frequencies for each of time, height and width
-TEXT_OF_THREE_AXES = TEXT | {
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 2, 2]},
-}
 
 
 def positions(processor: ProcessorMixin, feature: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -54,15 +51,16 @@ def positions(processor: ProcessorMixin, feature: Mapping[str, torch.Tensor]) ->
 def flavour_of(
     config_class: type[Any],
     processor_class: type[ProcessorMixin],
-    vision: dict[str, Any],
-    text: dict[str, Any],
+    vision: Callable[[Sizes], dict[str, Any]],
     *,
+    rope: Mapping[str, Any] = MappingProxyType({"rope_theta": 1e6}),
     video_processor: type[Any] = Qwen2VLVideoProcessor,
-    patch: int = 14,
+    sizes: Sizes = SMALL,
 ) -> Flavour:
-    """The tiny flavour of a Qwen vision-language model; images get up to 16 tokens."""
+    """The tiny flavour of a Qwen vision-language model. Its text configuration takes the rotary frequencies
+    in equal parts for time, height and width."""
 
-    def make(tokenizer: Any) -> tuple[Any, ProcessorMixin]:
+    def make(tokenizer: Any, sizes: Sizes) -> tuple[Any, ProcessorMixin]:
         ids = {
             key: tokenizer.convert_tokens_to_ids(TOKENS[name])
             for key, name in (
@@ -73,16 +71,23 @@ def flavour_of(
             )
         }
         ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        of_head = sizes.text["hidden_size"] // sizes.text["num_attention_heads"]
+        text = dict(sizes.text) | {
+            "head_dim": of_head,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [of_head // 6] * 3, **rope},
+        }
         config = config_class(
-            vision_config=vision | {"patch_size": patch},
+            vision_config=vision(sizes) | {"depth": sizes.depth, "patch_size": sizes.patch, "num_heads": 4},
             text_config=text | ends | {"bos_token_id": None, "vocab_size": len(tokenizer)},
+            tie_word_embeddings=bool(text.get("tie_word_embeddings")),
             **ids,
         )
-        size = {"shortest_edge": 4 * patch**2, "longest_edge": 16 * 4 * patch**2}
+        fewest, most = (patches * sizes.patch**2 for patches in sizes.patches)
+        size = {"shortest_edge": fewest, "longest_edge": most}
         processor = processor_class(
-            image_processor=Qwen2VLImageProcessor(patch_size=patch, size=size),
+            image_processor=Qwen2VLImageProcessor(patch_size=sizes.patch, size=size),
             tokenizer=tokenizer,
-            video_processor=video_processor(patch_size=patch, size=size),
+            video_processor=video_processor(patch_size=sizes.patch, size=size),
         )
         return config, processor
 
@@ -92,6 +97,7 @@ def flavour_of(
         ends=CHATML_ENDS,
         more=BOXED,
         make=make,
+        sizes=sizes,
     )
 
 
@@ -109,8 +115,11 @@ FAMILY = Family(
     flavour=flavour_of(
         Qwen2VLConfig,
         Qwen2VLProcessor,
-        {"depth": 2, "embed_dim": 48, "hidden_size": 48, "num_heads": 4, "mlp_ratio": 2},
-        TEXT_OF_THREE_AXES,
+        lambda sizes: {
+            "embed_dim": sizes.width,
+            "hidden_size": sizes.text["hidden_size"],
+            "mlp_ratio": sizes.ratio,
+        },
     ),
     type_ids="mm_token_type_ids",
     positions=positions,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
@@ -11,9 +13,8 @@ from transformers import (
 
 from model_adapters.base import Family
 from model_adapters.boxes import Notation, whole
-from model_adapters.qwen2_vl import TEXT_OF_THREE_AXES, flavour_of, positions
-
-_ROPE = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [2, 2, 2], "mrope_interleaved": True}
+from model_adapters.qwen2_vl import flavour_of, positions
+from model_adapters.tiny.flavour import SMALL
 
 FAMILY = Family(
     name="qwen3_vl",
@@ -25,18 +26,16 @@ FAMILY = Family(
     flavour=flavour_of(
         Qwen3VLConfig,
         Qwen3VLProcessor,
-        {
-            "depth": 3,
-            "hidden_size": 48,
-            "intermediate_size": 96,
-            "num_heads": 4,
-            "out_hidden_size": 48,
-            "num_position_embeddings": 64,
+        lambda sizes: {
+            "hidden_size": sizes.width,
+            "intermediate_size": sizes.ratio * sizes.width,
+            "out_hidden_size": sizes.text["hidden_size"],
+            "num_position_embeddings": sizes.patches[1],
             "deepstack_visual_indexes": [0, 1],
         },
-        TEXT_OF_THREE_AXES | {"head_dim": 12, "rope_parameters": _ROPE},
+        rope={"rope_theta": 5e6, "mrope_interleaved": True},
         video_processor=Qwen3VLVideoProcessor,
-        patch=16,
+        sizes=replace(SMALL, patch=16, depth=3),
     ),
     type_ids="mm_token_type_ids",
     positions=positions,

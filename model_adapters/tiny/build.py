@@ -11,8 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
 
+import PIL.Image
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -22,7 +22,9 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
+    ProcessorMixin,
 )
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<image>", "USER:", "ASSISTANT:")
@@ -32,6 +34,7 @@ PIECES = r"[01]\.\d\d(?!\d)|, (?=[01]\.)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+
 SUBWORDS = 480  # special tokens, 256 bytes and learnt pairs, for words the vocabulary lacks
 VOCABULARY = 1152
 SIDE, PATCH, WIDTH = 112, 14, 192
+MEAN, DEVIATION, RESAMPLE = 0.5, 0.25, PIL.Image.Resampling.BICUBIC.value
 
 # One token opens each turn, and no white space stands around it: entries are short, every token counts.
 CHAT_TEMPLATE = (
@@ -91,18 +94,22 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """Tokenizer, image processor (square images to 112 pixels, one mean and deviation for grey) and chat
-    template."""
-    image_processor = CLIPImageProcessor(
+def build_images() -> CLIPImageProcessor:
+    """Square images to 112 pixels, one mean and deviation for grey."""
+    return CLIPImageProcessor(
         size={"height": SIDE, "width": SIDE},
         crop_size={"height": SIDE, "width": SIDE},
         do_center_crop=False,
-        image_mean=[0.5, 0.5, 0.5],
-        image_std=[0.25, 0.25, 0.25],
+        image_mean=[MEAN] * 3,
+        image_std=[DEVIATION] * 3,
+        resample=RESAMPLE,
     )
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """Tokenizer, image processor and chat template."""
     return LlavaProcessor(
-        image_processor=image_processor,
+        image_processor=build_images(),
         tokenizer=tokenizer,
         patch_size=PATCH,
         vision_feature_select_strategy="default",
@@ -156,16 +163,17 @@ def build(folder: Path, texts: Iterable[str], *, seed: int = 0) -> LlavaForCondi
     processor = build_processor(build_tokenizer(texts))
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(build_config(processor.tokenizer))
+    for key in _SPECIAL_IDS:
+        setattr(model.generation_config, key, getattr(model.config, key))
     save(folder, model, processor)
     return model
 
 
-def save(folder: Path, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
+def save(folder: Path, model: PreTrainedModel, processor: ProcessorMixin) -> None:
     """Writes weights in float16, configuration, tokenizer and processor, and leaves `model` as it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    half = LlavaForConditionalGeneration(model.config).to(torch.float16)
+    half = type(model)(model.config).to(torch.float16)
     half.load_state_dict(model.state_dict())
-    for key in _SPECIAL_IDS:
-        setattr(half.generation_config, key, getattr(model.config, key))
-    cast(LlavaForConditionalGeneration, half).save_pretrained(folder)
+    half.generation_config = model.generation_config
+    half.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
+import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,7 @@ from data_recipes.scene import FINDINGS, Abnormality, Scene
 from data_recipes.sources import phantom
 from data_recipes.tables import write_text
 from model_adapters.adapter import Adapter
-from model_adapters.registry import load_adapter
-from model_adapters.tiny.build import PATCH, SIDE
+from model_adapters.tiny.build import DEVIATION, MEAN, PATCH, SIDE, build_images
 from model_adapters.tiny.describe import SIDED, SIDES
 
 RESERVED_SEED = 2_026_000  # recipes use smaller seeds, so no patient of theirs is seen here
@@ -88,24 +88,23 @@ def boxes(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Material:
-    """Rendered images, read from a folder that `prepare` filled."""
+    """Rendered images, read from a folder that `prepare` filled, as the vision tower of `adapter` gets
+    them."""
 
     def __init__(self, folder: Path, adapter: Adapter) -> None:
+        self._adapter = adapter
         self._grey = np.load(folder / "grey.npy", mmap_mode="r")
         self._cover = np.load(folder / "cover.npy", mmap_mode="r")
         lines = (folder / "scenes.jsonl").read_text(encoding="utf-8").splitlines()
         self.scenes = [_scene(json.loads(line)) for line in lines]
-        processor = adapter.processor.image_processor
-        self._mean, self._std = processor.image_mean[0], processor.image_std[0]
 
     def __len__(self) -> int:
         return len(self.scenes)
 
-    def pixels(self, which: np.ndarray) -> torch.Tensor:
-        """(B, 3, SIDE, SIDE), as `adapter.see` gives them."""
-        grey = torch.from_numpy(self._grey[which]).float() / 255
-        normalised: torch.Tensor = (grey - self._mean) / self._std
-        return normalised[:, None].expand(-1, 3, -1, -1)
+    def vision(self, which: np.ndarray) -> dict[str, torch.Tensor]:
+        """What the vision tower gets of these images, one after the other; see `Adapter.see`."""
+        seen = [self._adapter.see(PIL.Image.fromarray(self._grey[number])) for number in which]
+        return {key: torch.cat([one[key] for one in seen]) for key in seen[0]}
 
     def cover(self, which: np.ndarray) -> torch.Tensor:
         """(B, GRID * GRID, structures * CELLS * CELLS), 0..1: what lies in each image token's square."""
@@ -136,55 +135,68 @@ def shuffled(length: int, number: int, seed: int) -> int:
     return int((place * stride + int(rng.integers(length))) % length)
 
 
-def prepare(folder: Path, checkpoint: Path, images: int, seed: int, workers: int) -> None:
-    """Renders `images` images of reserved patients into `folder`, unless they are there already."""
+def prepare(folder: Path, images: int, seed: int, workers: int) -> None:
+    """Renders `images` images of reserved patients into `folder`, or those that are not there yet. They are
+    for all families alike."""
     done = folder / "done.json"
     wanted = {"images": images, "seed": seed, "phantom": phantom.VERSION}
     if done.exists() and json.loads(done.read_text(encoding="utf-8")) == wanted:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     keys = [
         (unit.seed, unit.index, k)
         for unit in phantom.units({}, seed=RESERVED_SEED + seed, images=images)
         for k in range(phantom.image_count(unit.seed, unit.index))
     ][:images]
     assert not keys or keys[-1][1] < HELD_OUT
+    chunks = [keys[start : start + _CHUNK] for start in range(0, images, _CHUNK)]
+    parts = folder / f"parts-{phantom.VERSION}-{seed}-{images}"
+    parts.mkdir(parents=True, exist_ok=True)
+    todo = [n for n in range(len(chunks)) if not (parts / f"{n}.npz").exists()]
+    begun = time.monotonic()
+    with ProcessPoolExecutor(max(1, workers), mp_context=get_context("spawn")) as pool:
+        draw = pool.map if workers else map
+        for count, _ in enumerate(
+            draw(_render, [chunks[n] for n in todo], [parts / f"{n}.npz" for n in todo]), start=1
+        ):
+            if count % 16 == 0 or count == len(todo):
+                left = (time.monotonic() - begun) / count * (len(todo) - count) / 60
+                print(
+                    f"render {images - (len(todo) - count) * _CHUNK}/{images}: {left:.1f} min left",
+                    flush=True,
+                )
     side = GRID * CELLS
     grey = np.lib.format.open_memmap(folder / "grey.npy", "w+", np.uint8, (images, SIDE, SIDE))
     cover = np.lib.format.open_memmap(
         folder / "cover.npy", "w+", np.uint8, (images, len(STRUCTURES), side, side)
     )
-    chunks = [keys[start : start + _CHUNK] for start in range(0, images, _CHUNK)]
-    with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        (folder / "scenes.jsonl").open("w", encoding="utf-8") as scenes,
-    ):
-        for number, chunk in enumerate(pool.map(partial(_render, checkpoint=checkpoint), chunks)):
-            start = number * _CHUNK
-            grey[start : start + len(chunk[0])], cover[start : start + len(chunk[0])] = chunk[0], chunk[1]
-            scenes.writelines(json.dumps(scene) + "\n" for scene in chunk[2])
-            if number % 16 == 0:
-                print(f"rendered {start} of {images} images", flush=True)
+    with (folder / "scenes.jsonl").open("w", encoding="utf-8") as scenes:
+        for n, chunk in enumerate(chunks):
+            with np.load(parts / f"{n}.npz", allow_pickle=False) as part:
+                place = slice(n * _CHUNK, n * _CHUNK + len(chunk))
+                grey[place], cover[place] = part["grey"], part["cover"]
+                scenes.writelines(f"{line}\n" for line in part["scenes"])
     grey.flush()
     cover.flush()
     write_text(json.dumps(wanted), done)
+    shutil.rmtree(parts)
 
 
-def _render(
-    keys: list[tuple[int, int, int]], checkpoint: Path
-) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+def _render(keys: list[tuple[int, int, int]], file: Path) -> None:
+    """Writes a chunk of the material, whole or not at all."""
     torch.set_num_threads(1)
-    adapter = load_adapter(str(checkpoint))
-    processor = adapter.processor.image_processor
+    processor = build_images()
     grey, cover, scenes = [], [], []
     for seed, index, k in keys:
         pixels, scene, masks = phantom.render_with_masks(seed, index, k)
-        seen = adapter.see(PIL.Image.fromarray(pixels))["pixel_values"][0, 0]
-        levels = (seen * processor.image_std[0] + processor.image_mean[0]) * 255
+        image = PIL.Image.fromarray(pixels).convert("RGB")
+        seen = processor(images=[image], return_tensors="pt")["pixel_values"][0, 0]
+        levels = (seen * DEVIATION + MEAN) * 255
         grey.append(levels.round().clamp(0, 255).to(torch.uint8).numpy())
         cover.append(structures(masks))
-        scenes.append(dataclasses.asdict(scene))
-    return np.stack(grey), np.stack(cover), scenes
+        scenes.append(json.dumps(dataclasses.asdict(scene)))
+    part = file.with_suffix(".part.npz")
+    np.savez(part, grey=np.stack(grey), cover=np.stack(cover), scenes=np.array(scenes))
+    part.replace(file)
 
 
 def _scene(row: dict[str, Any]) -> Scene:

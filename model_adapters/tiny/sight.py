@@ -8,17 +8,18 @@ vision step costs a fifth of a step with the language model, and most of what is
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torchvision.ops import generalized_box_iou_loss
-from transformers import LlavaForConditionalGeneration
+from transformers import PreTrainedModel
 
 from model_adapters.tiny.build import WIDTH
 from model_adapters.tiny.material import CELLS, STRUCTURES, WHOLE_TRUTHS, Material, shuffled
-from model_adapters.tiny.steps import Steps
+from model_adapters.tiny.steps import Part, Progress, Steps
 
 CELL_WEIGHT = 8.0  # the mean over many empty cells is small
 BOX_WEIGHT = 0.5
@@ -29,8 +30,9 @@ CONTRAST, BRIGHTNESS = 0.15, 0.2  # exposure varies by so much between passes
 class Heads(torch.nn.Module):
     """What image tokens (B, T, WIDTH) say of the truths of `Material`."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
         super().__init__()
+        torch.manual_seed(seed)
         self.locator = torch.nn.Linear(WIDTH, len(STRUCTURES) * CELLS * CELLS)
         self.framer = torch.nn.Linear(WIDTH, len(STRUCTURES) * 4)
         self.whole = torch.nn.Sequential(
@@ -60,30 +62,47 @@ def _ordered(raw: torch.Tensor) -> torch.Tensor:
     return torch.cat([middle - size / 2, middle + size / 2], -1)
 
 
-def image_tokens(model: LlavaForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
-    """(B, T, WIDTH): what the language model gets of images (B, 3, SIDE, SIDE)."""
-    found: Any = model.model.get_image_features(pixels, return_dict=True).pooler_output
-    return torch.stack(list(found))
+def image_tokens(model: Any, vision: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """(B, T, WIDTH): what the language model gets of images."""
+    return torch.stack(list(model.model.get_image_features(**vision, return_dict=True).pooler_output))
 
 
-def exposed(pixels: torch.Tensor) -> torch.Tensor:
-    """(B, 3, S, S) with contrast and brightness a little off, for each image anew."""
-    shape = (len(pixels), 1, 1, 1)
-    contrast = torch.empty(shape).uniform_(1 - CONTRAST, 1 + CONTRAST)
-    return pixels * contrast + torch.empty(shape).uniform_(-BRIGHTNESS, BRIGHTNESS)
+def exposed(vision: Mapping[str, torch.Tensor], images: int, seed: int) -> dict[str, torch.Tensor]:
+    """`vision` of `images` images with contrast and brightness a little off, for each image anew."""
+    chance = torch.Generator().manual_seed(seed)
+    pixels = vision["pixel_values"]
+    shape = (images, 1)
+    contrast = torch.empty(shape).uniform_(1 - CONTRAST, 1 + CONTRAST, generator=chance)
+    brightness = torch.empty(shape).uniform_(-BRIGHTNESS, BRIGHTNESS, generator=chance)
+    changed = pixels.view(images, -1) * contrast + brightness
+    return {**vision, "pixel_values": changed.view_as(pixels)}
+
+
+def seeing(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    """Vision tower and projector."""
+    return {name: p for name, p in model.named_parameters() if not _reads(name)}
+
+
+def reading(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    """The language model."""
+    return {name: p for name, p in model.named_parameters() if _reads(name)}
+
+
+def _reads(name: str) -> bool:
+    return "language_model" in name or name.startswith("lm_head")
 
 
 def learn_to_see(
-    model: LlavaForConditionalGeneration, heads: Heads, material: Material, args: argparse.Namespace
+    model: PreTrainedModel, heads: Heads, material: Material, args: argparse.Namespace, progress: Progress
 ) -> dict[str, float]:
     """Trains vision tower, projector and heads; returns mean losses of the last steps."""
-    seeing = [p for name, p in model.named_parameters() if "language_model" not in name]
-    run = Steps([(seeing, 1.0), (list(heads.parameters()), 1.0)], args.sight_lr, args.sight_steps, "sight")
+    parts = {"model": Part(seeing(model)), "heads": Part(dict(heads.named_parameters()))}
+    run = Steps(parts, lr=args.sight_lr, count=args.sight_steps, name="sight", progress=progress)
     for step in run.steps():
         first = (step - 1) * args.sight_batch
         which = np.array([shuffled(len(material), first + i, args.seed) for i in range(args.sight_batch)])
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            tokens = image_tokens(model, exposed(material.pixels(which)))
-            loss, parts = heads.losses(tokens, material, which)
-        run.descend(loss, parts, args.sight_batch)
+            vision = exposed(material.vision(which), len(which), first)
+            loss, parts_of_it = heads.losses(image_tokens(model, vision), material, which)
+        run.descend(loss, parts_of_it, args.sight_batch)
     return run.last()

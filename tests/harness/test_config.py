@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from data_recipes.errors import UserError
-from harness.config import as_dict, parse
+from harness.config import as_dict, parse, presets
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -35,6 +35,14 @@ def test_presets_follow_model_and_recipe():
     assert real.training.output_dir == "runs/dmax"
     assert tiny.training.report_to == []
     assert tiny.training.remove_unused_columns is False
+
+
+def test_a_pretrained_flavour_trains_with_the_settings_of_tiny(tmp_path):
+    bare, pretrained = tmp_path / "bare", tmp_path / "pretrained"
+    for folder in (bare, pretrained):
+        folder.mkdir()
+    (pretrained / "pretraining.json").write_text("{}")
+    assert presets(str(pretrained), "imax") == presets("tiny", "imax") != presets(str(bare), "imax")
 
 
 def test_an_image_is_a_sample_and_shared_where_the_mixture_is_image_centric():

@@ -7,7 +7,7 @@ import torch
 from model_adapters.base import IGNORE
 from model_adapters.packing import PADDING, PREFIX, Branch, batch, share, visible
 from model_adapters.tiny.describe import describe
-from model_adapters.tiny.pretrain import shared_listings
+from model_adapters.tiny.read import shared_listings
 
 
 def test_by_hand():
@@ -26,8 +26,8 @@ def test_logits_equal_those_of_separate_sequences(adapter, model, scene, image, 
     model.set_attn_implementation(implementation)
     rng = np.random.default_rng(3)
     listings = describe(scene, rng, 5)
-    shared = shared_listings(adapter, listings, image, rng)
-    other = shared_listings(adapter, listings[:1], image, rng)  # shorter, so that it is padded
+    shared = shared_listings(adapter, listings, image.size, rng)
+    other = shared_listings(adapter, listings[:1], image.size, rng)  # shorter, so that it is padded
     inputs = adapter.with_mask(batch([[shared], [other]], pad_id=adapter.pad_id), model)
     inputs.pop("labels")
     pixels = adapter.see(image)["pixel_values"]
@@ -46,7 +46,7 @@ def test_logits_equal_those_of_separate_sequences(adapter, model, scene, image, 
 def test_branches_are_the_conversations_of_the_adapter(adapter, scene, image):
     rng = np.random.default_rng(4)
     listings = describe(scene, rng, 12)
-    shared = shared_listings(adapter, listings, image, rng)
+    shared = shared_listings(adapter, listings, image.size, rng)
     for number, listing in enumerate(listings):
         where = (shared.owner == PREFIX) | (shared.owner == number)
         boxes = [adapter.codec.write(box, *image.size) for box in listing.boxes]

@@ -16,7 +16,7 @@ from data_recipes import tasks
 from data_recipes.records import Box
 from data_recipes.sources import phantom
 from model_adapters.registry import load_adapter
-from model_adapters.tiny import material, pretrain, sight
+from model_adapters.tiny import families, material, numerals, pretrain, sight
 from model_adapters.tiny.build import NUMBERS, WIDTH, build_tokenizer
 from model_adapters.tiny.describe import describe, label
 
@@ -130,7 +130,7 @@ def overlap(a, b):
 
 
 def test_heads_are_best_where_they_say_the_truth(tmp_path, adapter):
-    material.prepare(tmp_path, Path(adapter.folder), images=2, seed=0, workers=1)
+    material.prepare(tmp_path, images=2, seed=0, workers=0)
     kept, which = material.Material(tmp_path, adapter), np.array([0, 1])
     truth, weight = kept.boxes(which)
     torch.manual_seed(0)
@@ -167,13 +167,13 @@ def test_whole_image_truths_by_hand(scene):
 
 
 def test_material_gives_what_the_adapter_and_the_phantom_give(tmp_path, adapter):
-    material.prepare(tmp_path, Path(adapter.folder), images=3, seed=0, workers=1)
+    material.prepare(tmp_path, images=3, seed=0, workers=1)
     kept = material.Material(tmp_path, adapter)
     pixels, scene = phantom.render(material.RESERVED_SEED, 0, 0)
     assert kept.scenes[0] == scene
     # a grey level is a step of 4/255 after normalisation
     seen = adapter.see(PIL.Image.fromarray(pixels))["pixel_values"]
-    assert torch.allclose(kept.pixels(np.array([0])), seen, atol=2.1 / 255)
+    assert torch.allclose(kept.vision(np.array([0]))["pixel_values"], seen, atol=2.1 / 255)
     cover = kept.cover(np.array([0, 1]))
     assert cover.shape == (2, material.GRID**2, len(material.STRUCTURES) * material.CELLS**2)
     left, right = (
@@ -191,7 +191,7 @@ def test_each_pass_shows_every_image_once(length):
 
 
 def test_soft_labels_are_distributions(adapter):
-    soft = pretrain.soft_labels(adapter)
+    soft = numerals.soft_labels(adapter)
     assert torch.allclose(soft.sum(1), torch.ones(len(soft)), atol=1e-5)
     number = adapter.processor.tokenizer.convert_tokens_to_ids("0.50")
     near = adapter.processor.tokenizer.convert_tokens_to_ids("0.51")
@@ -220,7 +220,8 @@ def _values(tree, key):
 
 @pytest.mark.slow
 def test_the_script_pretrains_and_probes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pretrain, "corpus", lambda seed: ["listing: state; nodule = absent", "[0.00, 0.01]"])
+    texts = ["listing: state; nodule = absent", "[0.00, 0.01]"]
+    monkeypatch.setattr(families, "corpus", lambda seed: texts)
     flags = "--images 8 --sight_steps 2 --sight_batch 4 --read_steps 3 --batch 4 --workers 0 --probe_images 2"
     out, work = tmp_path / "out", tmp_path / "work"
     monkeypatch.setattr("sys.argv", ["pretrain", "--out", str(out), "--work", str(work), *flags.split()])
