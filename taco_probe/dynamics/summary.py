@@ -228,8 +228,14 @@ def _helps(report: Mapping[str, Any], group: Mapping[str, Any], found: Mapping[s
     return (
         f"{group['name']}, {_when(report, found['at'])}: of {len(pairs)} ordered pairs of tasks, a step "
         f"along one lowers the loss of the other in {helped} and raises it in {hurt} (q < {Q}); the rest is "
-        f"undecided."
+        f"undecided. On average it changes the loss of its own task by {_percent(found['own'])} and that of "
+        f"another by {_percent(found['others'])}."
     )
+
+
+def _percent(found: Mapping[str, Any]) -> str:
+    value, low, high = (signed(100 * found[key]) for key in ("value", "low", "high"))
+    return f"{value} % [{low}, {high}]"
 
 
 def signed(value: float) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,25 @@ def affinities(found: Sequence[Measurement]) -> dict[str, Any] | None:
         "low": [[cell.low for cell in row] for row in cells],
         "high": [[cell.high for cell in row] for row in cells],
         "q": [[None if a == b else next(adjusted) for b in range(len(tasks))] for a in range(len(tasks))],
+        "own": asdict(_mean_over(found, tasks, own=True)),
+        "others": asdict(_mean_over(found, tasks, own=False)),
     }
+
+
+def _mean_over(found: Sequence[Measurement], tasks: Sequence[str], *, own: bool) -> Estimate:
+    """Mean change over the tasks that steps were taken along, or over all pairs with another task."""
+    wanted = np.eye(len(tasks), dtype=bool) == own
+    made = []
+    for one in found:
+        tried, names = one.facts["affinity"], np.unique(one.patients, return_inverse=True)[1]
+        by_patient = np.zeros((names.max() + 1, len(tasks), len(one.tasks)))  # which entries, by task
+        by_patient[names, [tasks.index(task) for task in one.tasks], range(len(one.tasks))] = 1
+        changes = by_patient @ np.array([tried["changes"][task] for task in tasks]).T  # (C, on, of)
+        losses = by_patient @ np.array(tried["before"])[:, None]
+        without = (changes.sum(0) - changes) / (losses.sum(0) - losses)
+        whole = changes.sum(0) / losses.sum(0)
+        made.append(Replicate(np.array([whole[wanted].mean()]), without[:, wanted].mean(1)[:, None]))
+    return mean(made, 0)
 
 
 def _cell(found: Sequence[Measurement], of: str, on: str) -> Estimate:

@@ -146,6 +146,20 @@ def test_affinities_are_ratios_of_sums_with_a_jackknife_over_patients():
             assert found["value"][i][j] == pytest.approx(ratio(rows))
             assert found["high"][i][j] - ratio(rows) == pytest.approx(stats.t.ppf(0.975, 3) * error)
             p[i, j] = 2 * stats.t.sf(abs(ratio(rows)) / error, 3)
+    for kind, pairs in (("own", [(0, 0), (1, 1)]), ("others", [(0, 1), (1, 0)])):
+
+        def average(skip, pairs=pairs):
+            kept = [n for n in range(12) if patients[n] != skip]
+            ratios = []
+            for i, j in pairs:
+                rows = [n for n in kept if names[n] == "ab"[j]]
+                ratios.append(sum(changes["ab"[i]][n] for n in rows) / sum(before[n] for n in rows))
+            return np.mean(ratios)
+
+        left = [average(f"p{k}") for k in range(4)]
+        error = np.sqrt(3 / 4 * sum((x - np.mean(left)) ** 2 for x in left))
+        assert found[kind]["value"] == pytest.approx(average(None))
+        assert found[kind]["high"] - found[kind]["value"] == pytest.approx(stats.t.ppf(0.975, 3) * error)
     low, high = sorted([p[0, 1], p[1, 0]])
     assert sorted([found["q"][0][1], found["q"][1][0]]) == pytest.approx([min(2 * low, high), high])
     assert found["q"][0][0] is None
