@@ -23,7 +23,7 @@ from torch import nn
 from data_recipes.errors import UserError
 from taco_probe.dynamics.checks import Sums
 from taco_probe.dynamics.forms import Factor, Form
-from taco_probe.dynamics.hooks import Pass, measuring, tapped
+from taco_probe.dynamics.hooks import Pass, measuring, narrower, tapped
 from taco_probe.dynamics.lora import Group, Lora, find
 from taco_probe.dynamics.losses import entries_of
 from taco_probe.dynamics.sinks import CountSketch, Exact, reduce_module
@@ -141,7 +141,7 @@ def measure(
                     sweep.compares(index in (0, len(batches) - 1))
                     numbers = torch.arange(entries_of(batch)) + sum(map(len, seen))
                     seen.append(sweep.run(model, {"number": numbers, **batch}, losses, image_rows))
-                started += sweep.sums.check(part, _precision(model))
+                started += sweep.sums.check(part, narrower(sweep.narrowest, _precision(model)))
                 sweep.compare_stored()
     kernels = [sink.kernels() for sink in sinks]
     mean = {key: sum(one[key] for one in kernels) / len(kernels) for key in kernels[0]}
@@ -159,6 +159,7 @@ class _Sweep:
     """One pass over the batches, for some of the modules."""
 
     current: Pass
+    narrowest = torch.float64
 
     def __init__(
         self,
@@ -209,6 +210,7 @@ class _Sweep:
                 self.current = Pass(entries // len(turns), image, self._take)
                 loss.backward(retain_graph=number < len(turns))
                 self.current.check_fired(self._modules)
+                self.narrowest = narrower(self.narrowest, self.current.narrowest)
                 for sink in self._sinks:
                     if isinstance(sink, CountSketch):
                         sink.close_batch()
@@ -256,12 +258,8 @@ def _parts(modules: Sequence[Lora], sweeps: int) -> list[Sequence[Lora]]:
 
 
 def _precision(model: nn.Module) -> torch.dtype:
-    """What the model computes in: that of autocast, or of its frozen weights."""
-    for kind in ("cuda", "cpu"):
-        if torch.is_autocast_enabled(kind):
-            return torch.get_autocast_dtype(kind)
-    floating = [p.dtype for p in model.parameters() if p.is_floating_point()]
-    return min(floating, key=lambda dtype: torch.finfo(dtype).bits)
+    """That of the model's weights."""
+    return narrower(*(p.dtype for p in model.parameters() if p.is_floating_point()))
 
 
 def _pooled(kernels: Kernels, form: str, where: Callable[[Group], bool]) -> torch.Tensor:

@@ -39,6 +39,7 @@ class Pass:
         self._image_rows = None if image_rows is None else image_rows.tolist()
         self._of_b: dict[str, torch.Tensor] = {}  # waits for the gradient of A, which comes next
         self.fired: dict[str, int] = {}
+        self.narrowest = torch.float64  # type that hooks saw: autocast inside the model shows only there
 
     def saw(self, module: Lora, part: str, x: torch.Tensor, dz: torch.Tensor) -> None:
         """Takes what one linear layer saw: its input (..., in) and the gradient of its output (..., out)."""
@@ -49,6 +50,7 @@ class Pass:
                 f"LoRA module {module.name} ran more than once in one pass, so no single call has the whole "
                 "gradient of an entry; leave it out"
             )
+        self.narrowest = narrower(self.narrowest, x.dtype, dz.dtype)
         wide = torch.promote_types(torch.promote_types(x.dtype, dz.dtype), torch.float32)
         rows, grads = (self._by_entry(one.detach().to(wide), module.name) for one in (x, dz))
         if part == "b":
@@ -83,6 +85,11 @@ class Pass:
                 f"{silent[0]}: is it part of the forward pass, and if activation checkpointing is reentrant, "
                 "do its inputs require gradients (model.enable_input_require_grads())?"
             )
+
+
+def narrower(*dtypes: torch.dtype) -> torch.dtype:
+    """The one with the fewest digits."""
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def per_entry(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -131,6 +131,18 @@ def test_a_bfloat16_base_is_measured_within_its_rounding(llava):
     near(measure(model, batches(llava, features, 2), MEAN).pooled(), rows @ rows.T, 0.1)
 
 
+def test_autocast_inside_the_model_is_measured_within_its_rounding(llava, monkeypatch):
+    """As accelerate does it for --bf16: around forward, where nobody outside sees it."""
+    features, model = encode(llava, 3), with_lora(llava)
+    plain = measure(model, batches(llava, features, 2), MEAN).pooled()
+    monkeypatch.setattr(model, "forward", torch.autocast("cpu", torch.bfloat16)(model.forward))
+    rows = loop(model, features, llava, MEAN)
+    ours = measure(model, batches(llava, features, 2), MEAN).pooled()
+    near(ours, rows @ rows.T, 0.1)
+    near(ours, plain, 0.1)
+    assert not torch.allclose(ours, plain, rtol=1e-4)
+
+
 @pytest.mark.parametrize("reduction", ["token_mean", "token_sum"])
 def test_losses_are_the_models_own(llava, reduction):
     model, features = with_lora(llava).eval(), encode(llava, 3)
