@@ -171,6 +171,9 @@ def measuring(model: nn.Module) -> Iterator[None]:
             ):
                 _refuse_own_dropout(name, module)
                 module.training = True
+            elif type(module).__name__ == "Linear4bit":
+                # Out of training bitsandbytes packs its weights for a kernel of CPUs that knows no gradient.
+                module.training = True
         for parameter, _, _ in state:
             parameter.grad = None
         yield

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from harness import peft_model, train
 from harness.config import parse
 from model_adapters.registry import FAMILIES, load_adapter
+from taco_probe.dynamics.measurement import series
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "harness" / "configs"
@@ -74,7 +75,7 @@ def test_float16_without_a_gpu_is_refused(tmp_path, mixture_folder, flavour, cap
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", ["8bit", "4bit"])
-def test_a_quantised_base_trains_and_its_adapter_loads_on_the_base_as_published(
+def test_a_quantised_base_trains_is_measured_and_its_adapter_loads_on_the_base_as_published(
     tmp_path, mixture_folder, flavour, kept
 ):
     pytest.importorskip("bitsandbytes")
@@ -82,8 +83,10 @@ def test_a_quantised_base_trains_and_its_adapter_loads_on_the_base_as_published(
     flags = f"--quantization {kept} --max_steps 12 --logging_steps 3 --learning_rate 1e-2 --threads 1".split()
     flags += ["--recipe", str(mixture_folder), "--model", str(flavour), "--output_dir", str(run)]
     flags += ["--batching", "image", "--sharing", "image", "--per_device_train_batch_size", "4"]
+    flags += ["--dynamics_steps", "0,end", "--dynamics_entries", "14", "--dynamics_split", "train"]
     assert train.main(flags) == 0
     assert losses(run)[-1] < losses(run)[0]
+    assert [one.step for one in series(run)] == [0, 12]  # gradients through it add up to autograd's
     base = load_adapter(str(flavour)).load_model(dtype=torch.float32)
     loaded = PeftModel.from_pretrained(base, run / "adapter")
     assert any(p.abs().sum() > 0 for name, p in loaded.named_parameters() if "lora_B" in name)
