@@ -72,6 +72,10 @@ class Bench:
         self._losses = EntryLosses("token_mean")
         self._batches = [self._encoded.batch(numbers) for numbers in self._encoded.parts()]
         self._ones = [self._encoded.batch([number]) for number in range(entries)]
+        self._cheapest = [  # as `take` does it
+            self._encoded.shared_batch([numbers], self._model) if shared else self._encoded.batch(numbers)
+            for numbers, shared in self._encoded.for_gradients()
+        ]
         by_length = [number for numbers in self._encoded.parts() for number in numbers]
         step = entries // part
         self._part = by_length[step // 2 :: step][:part]
@@ -84,18 +88,11 @@ class Bench:
 
     def gram(self) -> torch.Tensor:
         """The Gram matrix of the factor form."""
-        return measure(self._model, self._cheapest(), self._losses).pooled()
+        return measure(self._model, self._cheapest, self._losses).pooled()
 
     def gauge(self) -> torch.Tensor:
         """The gauge-invariant one beside it."""
-        return measure(self._model, self._cheapest(), self._losses, forms=(Factor(), Gauge())).pooled()
-
-    def _cheapest(self) -> list[Batch]:
-        """As `take` does it."""
-        return [
-            self._encoded.shared_batch([numbers], self._model) if shared else self._encoded.batch(numbers)
-            for numbers, shared in self._encoded.for_gradients()
-        ]
+        return measure(self._model, self._cheapest, self._losses, forms=(Factor(), Gauge())).pooled()
 
     def loop(self) -> torch.Tensor:
         """Batches of one; all gradients are kept."""
