@@ -194,11 +194,11 @@ def compare(bench: Bench, name: str, asked: argparse.Namespace, facts: dict[str,
 
 
 def peak(name: str, kind: str, asked: argparse.Namespace) -> float:
-    """Peak MB of one pass in a process of its own."""
+    """Peak MB of one pass in a process of its own; median of three, since allocators differ by some MB."""
     command = [sys.executable, "-m", "benchmarks.dynamics", "--peak", name, kind]
     command += ["--entries", str(asked.entries), "--part", str(asked.part)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.splitlines()[-1])
+    done = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3)]
+    return statistics.median(float(one.stdout.splitlines()[-1]) for one in done)
 
 
 def main() -> None:
