@@ -35,7 +35,7 @@ demo: .venv/.base
 	$(BIN)/imax dynamics runs/imax runs/dmax --output_dir dynamics
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n logical --maxprocesses 4
 
 slow: .venv/.slow
 	$(BIN)/python -m pytest -m slow
