@@ -56,9 +56,7 @@ def prepare(
         UserError: the mixture of probe entries cannot be used, or has too few.
     """
     if arguments.dynamics_mixture is not None:
-        folder = mixture_folder(arguments.dynamics_mixture, progress=False)
-        mixture = read_mixture(folder)
-        need_pixels(mixture, arguments.dynamics_mixture)
+        folder, mixture = _named(arguments.dynamics_mixture)
     probe = choose(
         mixture,
         arguments.dynamics_entries,
@@ -75,6 +73,14 @@ def prepare(
         sketch=arguments.dynamics_sketch or None,
     )
     return Probed(probe, adapter, folder, plan, device=device)
+
+
+def _named(name: str) -> tuple[Path, Mixture]:
+    """A mixture that probe entries come from."""
+    folder = mixture_folder(name, progress=False)
+    mixture = read_mixture(folder)
+    need_pixels(mixture, name)
+    return folder, mixture
 
 
 class Dynamics(TrainerCallback):  # type: ignore[misc]
@@ -204,14 +210,10 @@ def measure_adapter(adapter_folder: Path, said: Mapping[str, Any], *, out: Path,
         )
     name = adapter_model(adapter_folder)
     settings = parse(["--model", name, "--output_dir", str(out)])
-    arguments = replace(settings.dynamics, **said)
     adapter = load_adapter(name)
-    folder = mixture_folder(str(arguments.dynamics_mixture), progress=False)
-    mixture = read_mixture(folder)
-    need_pixels(mixture, str(arguments.dynamics_mixture))
-    probed = prepare(
-        replace(arguments, dynamics_mixture=None), mixture, folder, adapter, settings.training.device
-    )
+    folder, mixture = _named(said["dynamics_mixture"])
+    arguments = replace(settings.dynamics, **{**said, "dynamics_mixture": None})  # it is `mixture`
+    probed = prepare(arguments, mixture, folder, adapter, settings.training.device)
     base = peft_model.load_base(adapter, settings.model, settings.training)
     try:
         model = PeftModel.from_pretrained(base, adapter_folder, is_trainable=True)

@@ -4,7 +4,7 @@ it."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from data_recipes.errors import UserError
 from taco_probe.dynamics import directions, tasks
+from taco_probe.dynamics.conflict import cosines
 from taco_probe.dynamics.differences import (
     Estimate,
     Replicate,
@@ -149,7 +150,7 @@ def _shown(
 
     def standing(number: int) -> int:
         found = (moments.of(run, number) for run in runs)
-        return sum(tasks.standing(_gram(one, kind), one.tasks) for one in found)
+        return sum(tasks.standing(cosines(_gram(one, kind), one.tasks)) for one in found)
 
     trained = [number for number in range(len(moments.at)) if number not in untrained] or [last]
     return sorted({max(trained, key=lambda number: (standing(number), number)), last})
@@ -193,13 +194,13 @@ def _run(
 
 
 def _step(found: Measurement, kind: tuple[str, str]) -> dict[str, Any]:
-    losses = found.facts["losses"].get("empirical", [])
+    kernel, losses = _gram(found, kind), found.facts["losses"].get("empirical", [])
     by_name: dict[str, list[float]] = {}
     for task, loss in zip(found.tasks, losses, strict=bool(losses)):
         by_name.setdefault(task, []).append(loss)
     return {
         "step": found.step,
-        "numbers": numbers(_gram(found, kind)) | tasks.overall(_gram(found, kind), found.tasks),
+        "numbers": numbers(kernel) | tasks.overall(kernel, found.tasks),
         "losses": {task: sum(values) / len(values) for task, values in by_name.items()},
         "b_is_zero": found.facts["b_is_zero"],
         "seconds": found.facts["seconds"],
@@ -267,10 +268,10 @@ def _rank(place: tuple[str, str]) -> tuple[int, str]:
 
 def _tried(group: Group, moments: Moments, shown: Sequence[int]) -> list[dict[str, Any]]:
     """At the moments that are shown, or else the last, at which steps were tried in all runs of the group."""
-    tried = {
-        number: made
-        for number in range(len(moments.at))
-        if (made := tasks.affinities([moments.of(run, number) for run in group.runs]))
-    }
-    wanted = [number for number in shown if number in tried] or list(tried)[-1:]
-    return [tried[number] | {"at": moments.at[number]} for number in wanted]
+
+    def tried(numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+        for number in numbers:
+            if made := tasks.affinities([moments.of(run, number) for run in group.runs]):
+                yield made | {"at": moments.at[number]}
+
+    return list(tried(shown)) or list(itertools.islice(tried(reversed(range(len(moments.at)))), 1))

@@ -83,14 +83,17 @@ class Encoded:
 
     def shared_parts(self, numbers: Iterable[int]) -> list[list[list[int]]]:
         """The entries of these numbers by image, the images in parts of a batch each."""
+        return [[list(group) for group in part] for part in _filled(self._by_image(numbers), self._tokens)]
+
+    def _by_image(self, numbers: Iterable[int]) -> dict[tuple[int, ...], int]:
+        """The entries of each image, and the tokens of the sequence that they share."""
         of_image: dict[str, list[int]] = {}
         for number in numbers:
             of_image.setdefault(self._images[number], []).append(number)
-        lengths = {
+        return {
             tuple(group): len(self._adapter.share([self._features[number] for number in group]).owner)
             for group in of_image.values()
         }
-        return [[list(group) for group in part] for part in _filled(lengths, self._tokens)]
 
     def shared_batch(self, groups: Sequence[Sequence[int]], model: Any) -> dict[str, Any]:
         """These entries, grouped by image, as a batch of `Adapter.collate_shared` with the mask that `model`
@@ -108,12 +111,11 @@ class Encoded:
         """
         shared: list[Part] = []
         if self.shares():
-            for (group,) in ([group] for part in self.shared_parts(range(len(self))) for group in part):
-                alone = [len(self._features[number]["input_ids"]) for number in group]
-                together = len(self._adapter.share([self._features[number] for number in group]).owner)
+            for group, together in self._by_image(range(len(self))).items():
+                alone = sum(len(self._features[number]["input_ids"]) for number in group)
                 cost = (1 + len(group)) * together  # tokens forward and backward
-                if together >= SHARED_TOKENS and cost < SHARED_COST * 2 * sum(alone):
-                    shared.append(Part(group, shared=True))
+                if together >= SHARED_TOKENS and cost < SHARED_COST * 2 * alone:
+                    shared.append(Part(list(group), shared=True))
         rest = set(range(len(self))).difference(*(part.numbers for part in shared))
         return shared + [Part(part, shared=False) for part in self.parts(sorted(rest))]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from taco_probe.dynamics.conflict import MIN_SNR, conflict, cosines
+from taco_probe.dynamics.conflict import MIN_SNR, Cosines, conflict, cosines
 from taco_probe.dynamics.differences import Estimate, Replicate, benjamini_hochberg, mean
 from taco_probe.dynamics.measurement import Measurement
 
@@ -23,9 +23,9 @@ TITLES = {
 }
 
 
-def standing(kernel: torch.Tensor, tasks: Sequence[str]) -> int:
-    """Of how many tasks the mean gradient stands out of the noise (see `conflict.cosines`)."""
-    return sum(one.snr >= MIN_SNR for one in cosines(kernel, tasks).signals)
+def standing(found: Cosines) -> int:
+    """Of how many tasks the mean gradient stands out of the noise."""
+    return sum(one.snr >= MIN_SNR for one in found.signals)
 
 
 def overall(kernel: torch.Tensor, tasks: Sequence[str]) -> dict[str, float | None]:
@@ -34,7 +34,7 @@ def overall(kernel: torch.Tensor, tasks: Sequence[str]) -> dict[str, float | Non
     off = torch.ones_like(found.debiased, dtype=torch.bool).triu(1)
     known = found.debiased[off & found.debiased.isfinite()]
     return {
-        "tasks_standing": sum(one.snr >= MIN_SNR for one in found.signals),
+        "tasks_standing": standing(found),
         "task_cosine": float(known.mean()) if len(known) else None,
     }
 
