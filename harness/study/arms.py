@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_recipes.errors import unknown
+from data_recipes.errors import UserError, unknown
 from data_recipes.tasks import TASKS
 from harness.study import recipes
 from harness.study.spec import Arm as Said
@@ -71,8 +71,11 @@ def _of_recipe(said: Said, study: Study, root: Path, folder: Path) -> Iterator[A
     """One arm, or one for each way of matching."""
     spec = recipes.find(said.base or said.name, root)
     own = recipes.matched_by(recipes.derive(spec, said.changes, said.name, folder))
-    several = len(study.match) > 1 and own is not None
-    for by in study.match if own and study.match else [None]:
+    if said.match and not own:
+        raise UserError(f"recipe {said.name} is matched to no other: its match has no meaning")
+    rules = (said.match or study.match) if own else []
+    several = len(rules) > 1
+    for by in rules or (None,):
         name = f"{said.name}-{by}" if several else said.name
         label = said.label or said.name
         recipe = recipes.derive(spec, said.changes | ({"match.by": by} if by else {}), name, folder)

@@ -41,6 +41,14 @@ def _not_own(flags: Any) -> Any:
 Flags = Annotated[dict[str, Any], BeforeValidator(_not_own)]
 
 
+def _listed(value: Any) -> Any:
+    """One value where a list may stand."""
+    return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
+
+Rules = Annotated[list[MatchBy], BeforeValidator(_listed)]
+
+
 class Arm(_Part):
     """One thing compared.
 
@@ -49,6 +57,7 @@ class Arm(_Part):
         base: recipe name, recipe file or mixture folder; by default what `name` says.
         changes: to the recipe, with dotted or nested keys.
         arguments: training flags of this arm alone.
+        match: in place of the study's, for this recipe alone.
         label: what tables and figures call it; by default its name.
     """
 
@@ -56,6 +65,7 @@ class Arm(_Part):
     base: str = ""
     changes: dict[str, Any] = {}
     arguments: Flags = {}
+    match: Rules = []
     label: str = ""
 
 
@@ -140,11 +150,6 @@ class Transfer(_Part):
         return self
 
 
-def _listed(value: Any) -> Any:
-    """One value where a list may stand."""
-    return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
-
-
 def _named(key: str) -> BeforeValidator:
     """Lets a plain text stand for a mapping: `imax` for `{name: imax}`, a path for name and path."""
 
@@ -181,7 +186,7 @@ class Study(_Part):
     models: list[Annotated[Model, _named("model")]] = Field(default=[Model(name="tiny")], min_length=1)
     seeds: Annotated[list[int], BeforeValidator(_listed)] = Field(default=[1], min_length=1)
     arguments: Flags = {}
-    match: Annotated[list[MatchBy], BeforeValidator(_listed)] = []
+    match: Rules = []
     dynamics: Dynamics | None = None
     evaluation: Evaluation = Evaluation()
     density: Annotated[Density, BeforeValidator(_density)] | None = None
@@ -195,12 +200,12 @@ class Study(_Part):
 
     @model_validator(mode="after")
     def _unique(self) -> Study:
-        named: tuple[tuple[str, list[Any]], ...] = (
+        named: list[tuple[str, list[Any]]] = [
             ("recipe", [arm.name for arm in self.recipes]),
             ("model", [model.name for model in self.models]),
             ("seed", self.seeds),
-            ("match", list(self.match)),
-        )
+            *(("match", list(rules)) for rules in (self.match, *(arm.match for arm in self.recipes))),
+        ]
         for what, found in named:
             if twice := [one for one in found if found.count(one) > 1]:
                 raise ValueError(f"{what} {twice[0]} is named twice: give one of them another name")

@@ -112,6 +112,21 @@ def test_several_ways_of_matching_make_an_arm_each_of_decentralised_recipes_only
     assert [arm.match for arm in one.arms] == [None, ("images", "imax")]
 
 
+def test_a_recipe_may_be_matched_in_its_own_ways(tmp_path):
+    arms = ["imax", {"name": "dmax", "match": ["entries", "tokens"]}, {"name": "other", "base": "dmax"}]
+    plan = studies.plan(tmp_path, recipes=arms, match="images")
+    assert [(arm.name, arm.match) for arm in plan.arms] == [
+        ("imax", None),
+        ("dmax-entries", ("entries", "imax")),
+        ("dmax-tokens", ("tokens", "imax")),
+        ("other", ("images", "imax")),
+    ]
+    with pytest.raises(UserError, match="imax is matched to no other"):
+        studies.plan(tmp_path, recipes=[{"name": "imax", "match": "tokens"}])
+    with pytest.raises(UserError, match="match tokens is named twice"):
+        studies.plan(tmp_path, recipes=[{"name": "dmax", "match": ["tokens", "tokens"]}])
+
+
 def test_matching_reaches_the_decentralised_mixtures_of_a_staged_recipe(tmp_path):
     stages = [
         {"name": "first", "mixture": "dmax", "epochs": 1},
