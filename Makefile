@@ -38,7 +38,7 @@ test: .venv/.dev
 	$(BIN)/python -m pytest -m 'not slow' -n logical --maxprocesses 4
 
 slow: .venv/.slow
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n logical --maxprocesses 2 --dist loadgroup
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -21,6 +21,9 @@ from harness.runs import RunFolder
 from taco_probe.dynamics import measurement
 from tests.harness.conftest import make_mixture
 
+# Several processes of one run meet at one port: never two such tests at a time.
+pytestmark = pytest.mark.xdist_group("one port")
+
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
     *("--max_steps", "4", "--logging_steps", "2", "--save_steps", "2", "--threads", "1"),

@@ -22,6 +22,9 @@ from harness.config import parse
 from model_adapters.registry import FAMILIES, load_adapter
 from taco_probe.dynamics.measurement import series
 
+# Several processes of one run meet at one port: never two such tests at a time.
+pytestmark = pytest.mark.xdist_group("one port")
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "harness" / "configs"
 

@@ -17,6 +17,9 @@ from harness import cli
 from model_adapters.registry import load_adapter
 from tests.harness.conftest import make_mixture
 
+# Several processes of one run meet at one port: never two such tests at a time.
+pytestmark = pytest.mark.xdist_group("one port")
+
 ACCELERATE = (str(Path(sys.executable).parent / "accelerate"), "launch", "--quiet", "--multi_gpu")
 
 

@@ -16,6 +16,9 @@ from safetensors.torch import load_file
 
 from harness.config import presets
 
+# Several processes of one run meet at one port: never two such tests at a time.
+pytestmark = pytest.mark.xdist_group("one port")
+
 ROOT = Path(__file__).resolve().parents[2]
 RATES = ("entries_per_second", "tokens_per_second")
 
