@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from eval.compare import AVERAGE
-from harness.study import fairness
+from harness.study import fairness, pseudo_labels
 from harness.study.arms import DENSITY, TRANSFER
 from harness.study.compared import Comparisons, Delta, density_pairs, pairs, transfer_pairs
 from harness.study.correlation import PEARSON, SPEARMAN, correlation
@@ -56,6 +56,7 @@ def document(results: Results) -> dict[str, Any]:
         "transfer": _transfer(results, comparisons),
         "fairness": [asdict(row) for row in table],
         "warnings": fairness.warnings(results, table),
+        "pseudo_labels": [asdict(row) for row in pseudo_labels.rows(results)],
         "correlations": _correlations(results),
         "cost": _cost(results),
     }

@@ -4,6 +4,7 @@ allow."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from data_recipes.page import signed
@@ -30,7 +31,7 @@ def sentences(found: Found) -> list[str]:
         if len(models) > 1:
             lines.append(_across(found, rows, len(models)))
     lines += [*_single(found), *_uncompared(found)]
-    lines += [*_density(found), *_transfer(found), *_correlated(found)]
+    lines += [*_density(found), *_transfer(found), *_pseudo_labels(found), *_correlated(found)]
     if found["warnings"]:
         warned = _count(len(found["warnings"]), "warning")
         lines.append(f"Fairness: {warned}, listed with the table of what was matched.")
@@ -154,6 +155,23 @@ def _transfer(found: Found) -> Iterator[str]:
             f"scored, {len(helped)} lose (the task left out helped) and {len(hurt)} gain, q < 0.05; the rest "
             f"is undecided."
         )
+
+
+def _pseudo_labels(found: Found) -> Iterator[str]:
+    """How much was kept of what models answered, and how right that was beside the rest."""
+    rows_of: dict[tuple[str, str], list[Found]] = {}
+    for row in found["pseudo_labels"]:
+        rows_of.setdefault((row["arm"], row["model"]), []).append(row)
+    for (arm, model), rows in rows_of.items():
+        kept = sum(row["kept"] * row["asked"] for row in rows) / sum(row["asked"] for row in rows)
+        where = f" with {model}" if len(found["models"]) > 1 else ""
+        line = f"Pseudo-labels of {label(found, arm)}{where}: {100 * kept:.0f} % of the answers were kept"
+        known = [row for row in rows if row["value"] is not None and row["value_used"] is not None]
+        if known:
+            before, after = (fmean(row[key] for row in known) for key in ("value", "value_used"))
+            line += f"; mean headline of {_count(len(known), 'task')} {before:.1f} of all"
+            line += f", {after:.1f} of those used"
+        yield f"{line}."
 
 
 def _correlated(found: Found) -> Iterator[str]:

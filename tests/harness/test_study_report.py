@@ -214,6 +214,38 @@ def test_a_staged_run_counts_the_steps_and_data_of_its_stages(tmp_path, mixture)
     assert (costs(run.folder).seconds, costs(run.folder).killed) == (60.0, 1)
 
 
+def test_pseudo_labels_are_told_by_task_over_the_runs_of_an_arm(tmp_path, mixture):
+    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2], reference="imax")
+    studies.finish_all(plan, mixture, lambda run: 0.5)
+    for run, kept in zip((run for run in plan.runs if run.arm.name == "dmax"), (0.2, 0.6), strict=True):
+        known = {
+            "asked": 100,
+            "kept_fraction": kept,
+            "used": 100 * kept,
+            "funnel": [{"value": 60.0}, {"value": 80.0}],
+            "headline": "accuracy",
+            "used_value": 90.0,
+            "calibration": {"expected_error": kept},
+        }
+        unknown = {"asked": 300, "kept_fraction": 0.0, "used": 0, "funnel": [{}, {}]}
+        folder = run.folder / "stages" / "2-pseudo" / "mixture"
+        folder.mkdir(parents=True)
+        (folder / "pseudo.json").write_text(json.dumps({"tasks": {"vqa": known, "report": unknown}}))
+    report = build(plan)
+    found = json.loads((report.page.parent / "study.json").read_text())
+    rows = {row["task"]: row for row in found["pseudo_labels"]}
+    assert {row["arm"] for row in rows.values()} == {"dmax"}
+    vqa, bare = rows["vqa"], rows["report"]
+    assert (vqa["runs"], vqa["kept"], vqa["used"], vqa["calibration"]) == (2, 0.4, 40, 0.4)
+    assert (vqa["value"], vqa["value_kept"], vqa["value_used"]) == (60, 80, 90)
+    assert (bare["kept"], bare["headline"], bare["value"]) == (0, "", None)
+    assert line(found, "Pseudo-labels of dmax: ") == (
+        "Pseudo-labels of dmax: 10 % of the answers were kept; mean headline of 1 task 60.0 of all, "
+        "90.0 of those used."
+    )
+    assert "truth not known" in report.page.read_text()
+
+
 def test_density_and_transfer_have_their_parts(tmp_path, mixture):
     plan = studies.plan(
         tmp_path,
