@@ -8,16 +8,15 @@ with stages is no mixture; see `staged`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from data_recipes.duplicates import CORRELATION, DISTANCE, Limits
 from data_recipes.errors import UserError, unknown
+from data_recipes.schema import STRICT, explained, place, read_keys
 from data_recipes.sources import SOURCES, source_of
 from data_recipes.tasks import TASKS
 
@@ -28,7 +27,7 @@ STAGED = "staged"  # the style of a recipe with stages
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = STRICT
 
 
 class Images(Part):
@@ -151,6 +150,10 @@ class Decentralised(_Common):
 
 
 Recipe = ImageCentric | Decentralised
+STYLES: dict[Any, type[ImageCentric] | type[Decentralised]] = {
+    "image-centric": ImageCentric,
+    "decentralised": Decentralised,
+}
 
 
 def recipe_names() -> list[str]:
@@ -177,11 +180,13 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
         raise UserError(f"{where}: a recipe with stages needs the line `style: {STAGED}`")
     for dotted, value in (overrides or {}).items():
         raw = _set(raw, dotted.split("."), value, dotted)
-    style = Decentralised if raw.get("style") == "decentralised" else ImageCentric
+    if (said := raw.get("style", "image-centric")) not in STYLES:
+        raise UserError(f"{where}: {unknown('style', str(said), (*STYLES, STAGED))}")
+    style = STYLES[said]
     try:
         recipe = style.model_validate(_rooted(raw, folder))
     except ValidationError as error:
-        raise explained(error, style, where) from None
+        raise explained(error, style, where, hint=_hint(error, style)) from None
     _check_names(recipe, where)
     return recipe
 
@@ -200,13 +205,7 @@ def raw_recipe(name_or_path: str) -> tuple[dict[str, Any], Path, str]:
         if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
             raise UserError(f"no recipe file {name_or_path}")
         raise unknown("recipe", name_or_path, recipe_names(), "Or name a recipe file or a mixture folder")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
-        raise UserError(f"{path}: a recipe is a mapping of keys to values")
-    return {"name": path.stem, **raw}, path.resolve().parent, path.name
+    return {"name": path.stem, **read_keys(path, "a recipe")}, path.resolve().parent, path.name
 
 
 def _set(raw: Mapping[str, Any], keys: list[str], value: Any, dotted: str) -> dict[str, Any]:
@@ -259,49 +258,13 @@ def _check_names(recipe: Recipe, where: str) -> None:
         raise UserError(f"{where}: task_weights must not be negative")
 
 
-def explained(error: ValidationError, model: type[BaseModel], where: str) -> UserError:
-    """The first of pydantic's errors as one line of ours."""
-    # A misspelt key also leaves the right one missing: what stands there comes first.
-    errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    return _explained(errors[0], model, where)
-
-
-def _explained(error: ErrorDetails, model: type[BaseModel], where: str) -> UserError:
-    keys = [str(key) for key in error["loc"]]
-    dotted, value = ".".join(keys), error["input"]
-    if error["type"] == "extra_forbidden":
-        known = _fields(model, keys[:-1])
-        hint = ""
-        if model is Decentralised and keys[0] in ("images", "density"):
-            hint = (
+def _hint(error: ValidationError, style: type[Recipe]) -> str:
+    """Where to write what a decentralised recipe takes from the one it is matched to."""
+    for one in error.errors(include_url=False):
+        keys = place(one)
+        if style is Decentralised and one["type"] == "extra_forbidden" and keys[0] in ("images", "density"):
+            dotted = ".".join(keys)
+            return (
                 f"A decentralised recipe has the size of the mixture it is matched to: match.changes.{dotted}"
             )
-        return UserError(
-            f"{where}: {unknown('key', dotted, ('.'.join([*keys[:-1], name]) for name in known), hint)}"
-        )
-    if error["type"] == "missing":
-        return UserError(f"{where}: key {dotted} is missing")
-    if error["type"] == "literal_error":
-        values = {"by": get_args(MatchBy), "short": get_args(Short)}
-        legal = values.get(keys[-1], ("image-centric", "decentralised", STAGED))
-        return UserError(f"{where}: {unknown(dotted, str(value), legal)}")
-    if error["type"] in ("model_type", "dict_type"):
-        return UserError(f"{where}: {dotted} is {value!r}: give it keys and values, indented below")
-    trap = ""
-    if isinstance(value, bool):
-        trap = "; YAML reads yes, no, on, off as true and false: write a number, or quotes for text"
-    elif isinstance(value, str) and error["type"] in ("float_type", "int_type"):
-        trap = "; write a number without quotes (YAML reads 1e-4 as text: write 1.0e-4)"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    return UserError(f"{where}: {dotted or 'recipe'} is {value!r}: {message}{trap}")
-
-
-def _fields(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
-    """Names of the keys that may stand below `keys`."""
-    for key in keys:
-        if key not in model.model_fields:  # a task name below `sources`
-            continue
-        annotation = model.model_fields[key].annotation
-        parts = [annotation, *get_args(annotation)]
-        model = next(part for part in parts if isinstance(part, type) and issubclass(part, BaseModel))
-    yield from model.model_fields
+    return ""

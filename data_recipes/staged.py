@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 
 from data_recipes.errors import UserError, unknown
 from data_recipes.pseudo.spec import Annotation, read_annotation
-from data_recipes.recipe_file import STAGED, Part, explained, load_recipe, raw_recipe, recipe_names
+from data_recipes.recipe_file import STAGED, Part, load_recipe, raw_recipe, recipe_names
+from data_recipes.schema import explained
 from data_recipes.store import META
 
 PREVIOUS, BASE = "previous", "base"

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from data_recipes.draws import draws
 from data_recipes.errors import UserError
@@ -35,6 +34,7 @@ from data_recipes.pseudo.spec import Annotation, read_annotation
 from data_recipes.recipe import mixture_folder
 from data_recipes.records import Entry, Image, Mixture
 from data_recipes.scene import Scene
+from data_recipes.schema import read_keys
 from data_recipes.staging import staged
 from data_recipes.stats import PSEUDO
 from data_recipes.store import META, need_pixels, read_meta, read_mixture, write_meta, write_mixture
@@ -152,14 +152,11 @@ def read_settings(path: Path | None, given: Mapping[str, Any], filters: Mapping[
     """
     said: dict[str, Any] = {}
     if path is not None:
-        try:
-            said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise UserError(f"{path}: can't read: {error.strerror or error}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(said, dict) or not isinstance(said.get("filters", {}), dict):
-            raise UserError(f"{path}: settings are keys and values, filters too")
+        said = read_keys(path, "an annotation")
+        if not isinstance(said.get("filters", {}), dict):
+            raise UserError(
+                f"{path}: filters is {said['filters']!r}: give it keys and values, indented below"
+            )
     chosen = {name: value for name, value in given.items() if value is not None}
     over = {name: value for name, value in filters.items() if value is not None}
     merged = said | chosen | {"filters": said.get("filters", {}) | over}

@@ -6,22 +6,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from data_recipes.errors import UserError, unknown
+from data_recipes.errors import unknown
 from data_recipes.pseudo.rules import RULES
 from data_recipes.recipe_file import Density
+from data_recipes.schema import STRICT, explained
 from data_recipes.tasks import TASKS
 
 FILTERS = ("parse", "likelihood", "agreement", "consistency")  # in the order of the report
 Labels = Literal["model", "truth"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class Part(BaseModel):
+    model_config = STRICT
 
 
-class Filters(_Part):
+class Filters(Part):
     """Which answers are kept. `false` switches a filter off. An answer that cannot be read is never kept.
 
     Attributes:
@@ -64,7 +65,7 @@ class Filters(_Part):
         return tuple(name for name in FILTERS if name == "parse" or getattr(self, name) is not False)
 
 
-class Annotation(_Part):
+class Annotation(Part):
     """A pseudo-annotation.
 
     Attributes:
@@ -123,15 +124,4 @@ def read_annotation(settings: Mapping[str, Any], where: str = "annotate") -> Ann
     try:
         return Annotation.model_validate(dict(settings))
     except ValidationError as error:
-        first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-        keys = [str(key) for key in first["loc"] if not str(key).startswith(("literal", "float"))]
-        dotted = ".".join(keys)
-        if first["type"] == "extra_forbidden":
-            parts: dict[str, type[BaseModel]] = {"filters": Filters, "density": Density}
-            fields = parts.get(keys[0], Annotation).model_fields
-            known = (".".join([*keys[:-1], name]) for name in fields)
-            raise UserError(f"{where}: {unknown('key', dotted, known)}") from None
-        if first["type"] == "missing":
-            raise UserError(f"{where}: key {dotted} is missing") from None
-        message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-        raise UserError(f"{where}: {dotted} is {first['input']!r}: {message}") from None
+        raise explained(error, Annotation, where) from None

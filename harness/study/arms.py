@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import UserError, unknown
+from data_recipes.staged import is_staged
 from data_recipes.tasks import TASKS
 from harness.study import recipes
 from harness.study.spec import Arm as Said
@@ -87,7 +88,7 @@ def _of_recipe(said: Said, study: Study, root: Path, folder: Path) -> Iterator[A
             study.seeds,
             match=recipes.matched_by(recipe),
             evaluate_on=_test_set(study, root),
-            staged=recipes.style(recipe) == recipes.STAGED,
+            staged=is_staged(recipe),
         )
 
 

@@ -11,12 +11,18 @@ import yaml
 
 from data_recipes.errors import UserError, unknown
 from data_recipes.recipe import source_names
-from data_recipes.recipe_file import FOLDER, Decentralised, ImageCentric, load_recipe, recipe_names
+from data_recipes.recipe_file import (
+    STAGED,
+    Decentralised,
+    ImageCentric,
+    load_recipe,
+    raw_recipe,
+    recipe_names,
+)
 from data_recipes.sources import source
+from data_recipes.staged import is_staged
 from data_recipes.store import META, read_meta
 from data_recipes.tables import write_text
-
-STAGED = "staged"
 
 
 def find(spec: str, folder: Path) -> str:
@@ -42,9 +48,7 @@ def style(spec: str) -> str:
     """image-centric, decentralised, staged, or "" for a built mixture or a folder of rows."""
     if spec not in recipe_names() and Path(spec).is_dir():
         return ""
-    if (found := _raw(spec).get("style", "image-centric")) == STAGED:
-        return STAGED
-    return str(load_recipe(spec).style if found != STAGED else found)
+    return STAGED if is_staged(spec) else load_recipe(spec).style
 
 
 def matched_by(spec: str) -> tuple[str, str] | None:
@@ -52,7 +56,7 @@ def matched_by(spec: str) -> tuple[str, str] | None:
     decentralised mixture. None for others."""
     kind = style(spec)
     if kind == STAGED:
-        found = (matched_by(_beside(name, spec)) for name in _mixtures(_raw(spec)))
+        found = (matched_by(_beside(name, spec)) for name in _mixtures(raw_recipe(spec)[0]))
         return next((one for one in found if one), None)
     if kind != "decentralised":
         return None
@@ -66,7 +70,7 @@ def described(spec: str) -> Any:
     if is_mixture(spec):
         return {"mixture_hash": read_meta(Path(spec)).get("mixture_hash")}
     if style(spec) == STAGED:
-        raw = _raw(spec)
+        raw = raw_recipe(spec)[0]
         return raw | {"mixtures": {name: described(_beside(name, spec)) for name in _mixtures(raw)}}
     recipe = load_recipe(spec)
     said = recipe.model_dump() | {"versions": {name: source(name).VERSION for name in source_names(recipe)}}
@@ -93,7 +97,7 @@ def derive(spec: str, changes: Mapping[str, Any], name: str, folder: Path) -> st
         if recipe.model_dump() == load_recipe(spec).model_dump():
             return spec
         content = _absolute(recipe.model_dump(mode="json", exclude_none=True), spec)
-    if content == _raw(spec):
+    if content == raw_recipe(spec)[0]:
         return spec
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.yaml"
@@ -113,17 +117,6 @@ def entries_of(spec: str) -> tuple[float, float, int]:
     if not isinstance(recipe, ImageCentric) or recipe.density is None or recipe.images is None:
         raise UserError(f"density needs an image-centric recipe with keys images and density, not {spec}")
     return recipe.density.tasks_per_image, recipe.density.entries_per_image, recipe.images.train
-
-
-def _raw(spec: str) -> dict[str, Any]:
-    path = FOLDER / f"{spec}.yaml" if spec in recipe_names() else Path(spec)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is no recipe: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys to values")
-    return raw
 
 
 def _mixtures(raw: Mapping[str, Any]) -> list[str]:
@@ -149,7 +142,7 @@ def _beside(name: str, spec: str) -> str:
 
 def _staged(spec: str, changes: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A staged recipe with changes; `match.by` goes to the decentralised recipes of its stages."""
-    raw = copy.deepcopy(_raw(spec))
+    raw = copy.deepcopy(raw_recipe(spec)[0])
     rest = dict(changes)
     match = rest.pop("match.by", None)
     places: dict[str, str] = {}

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from data_recipes.errors import UserError, unknown
 from data_recipes.recipe_file import MatchBy
+from data_recipes.schema import STRICT, explained, read_keys
 from data_recipes.tasks import TASKS
 
 FOLDER = Path(__file__).parents[1] / "studies"
@@ -26,8 +24,8 @@ OWN = frozenset({
 })  # fmt: skip
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class Part(BaseModel):
+    model_config = STRICT
 
 
 def _not_own(flags: Any) -> Any:
@@ -49,7 +47,7 @@ def _listed(value: Any) -> Any:
 Rules = Annotated[list[MatchBy], BeforeValidator(_listed)]
 
 
-class Arm(_Part):
+class Arm(Part):
     """One thing compared.
 
     Attributes:
@@ -69,7 +67,7 @@ class Arm(_Part):
     label: str = ""
 
 
-class Model(_Part):
+class Model(Part):
     """A model. `model` is what `--model` takes, by default the name; `arguments` are flags of its own."""
 
     name: str = Field(pattern=NAME)
@@ -77,7 +75,7 @@ class Model(_Part):
     arguments: Flags = {}
 
 
-class Dynamics(_Part):
+class Dynamics(Part):
     """What is measured while runs train: the flags `--dynamics_<key>`. Without `mixture` probe entries come
     from the run's own mixture (a decentralised one has the validation split of the one it is matched to),
     those of arms of `density` from the recipe they vary."""
@@ -92,7 +90,7 @@ class Dynamics(_Part):
     leave_out: str | None = None
 
 
-class Evaluation(_Part):
+class Evaluation(Part):
     """How runs are scored: the flags of `imax eval`. Without `mixture` a run is scored on the test set of its
     own mixture, arms of `density` on that of the recipe they vary."""
 
@@ -106,7 +104,7 @@ class Evaluation(_Part):
     resamples: int = Field(default=10_000, ge=100)
 
 
-class Density(_Part):
+class Density(Part):
     """Arms with other numbers of entries on an image, at an equal number of entries in all.
 
     Attributes:
@@ -124,7 +122,7 @@ class Density(_Part):
     arguments: Flags = {}
 
 
-class Transfer(_Part):
+class Transfer(Part):
     """Arms that train on one task, or on all tasks but one, of one recipe; all are scored on every task.
 
     Attributes:
@@ -167,7 +165,7 @@ def _density(value: Any) -> Any:
     return {"entries_per_image": [float(v) for v in value]} if isinstance(value, list) else value
 
 
-class Study(_Part):
+class Study(Part):
     """The file.
 
     Attributes:
@@ -228,52 +226,8 @@ def read_study(spec: str) -> tuple[Study, Path]:
         if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
             raise UserError(f"no study file {spec}")
         raise unknown("study", spec, study_names(), "Or name a study file")
+    raw = {"name": path.stem, **read_keys(path, "a study")}
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
-        raise UserError(f"{path}: a study is a mapping of keys to values")
-    try:
-        return Study.model_validate({"name": path.stem, **raw}), path.resolve().parent
+        return Study.model_validate(raw), path.resolve().parent
     except ValidationError as error:
-        # A misspelt key also leaves the right one missing: what stands there comes first.
-        errors = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-        raise _explained(errors[0], path.name) from None
-
-
-def _explained(error: ErrorDetails, where: str) -> UserError:
-    """One of pydantic's errors as one line."""
-    keys = [str(key) for key in error["loc"]]
-    dotted, value = ".".join(keys), error["input"]
-    if error["type"] == "extra_forbidden":
-        known = (".".join([*keys[:-1], name]) for name in _fields(keys[:-1]))
-        return UserError(f"{where}: {unknown('key', dotted, known)}")
-    if error["type"] == "missing":
-        return UserError(f"{where}: key {dotted} is missing")
-    if error["type"] == "literal_error":
-        return UserError(f"{where}: {unknown(dotted, str(value), get_args(MatchBy))}")
-    trap = ""
-    if isinstance(value, bool):
-        trap = "; YAML reads yes, no, on, off as true and false"
-    elif isinstance(value, str) and error["type"] in ("float_type", "int_type"):
-        trap = "; write a number without quotes (YAML reads 1e-4 as text: write 1.0e-4)"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    shown = f"{dotted} is {value!r}: " if dotted and not isinstance(value, Mapping) else ""
-    return UserError(f"{where}: {shown}{message}{trap}")
-
-
-def _fields(keys: list[str]) -> Iterator[str]:
-    """Names of the keys that may stand below `keys`."""
-    model: type[BaseModel] = Study
-    for key in keys:
-        if key in model.model_fields:
-            model = _inner(model.model_fields[key].annotation) or model
-    yield from model.model_fields
-
-
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    """The schema inside an annotation such as `list[Annotated[Arm, ...]]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _inner(part))), None)
+        raise explained(error, Study, path.name) from None

@@ -390,7 +390,10 @@ def test_the_command_lets_the_model_answer_and_prints_the_table(folder, tmp_path
             ["RUN", "--mixture", "dmax", "--out", "x", "--agreement", "high"],
             "give a number from 0 to 1, or off",
         ),
-        (["RUN", "--mixture", "dmax", "--out", "x", "--labels", "oracle"], "'model' or 'truth'"),
+        (
+            ["RUN", "--mixture", "dmax", "--out", "x", "--labels", "oracle"],
+            "unknown labels 'oracle': Known: model, truth",
+        ),
         (["RUN", "--mixture", "dmax", "--out", "x", "--settings", "none.yaml"], "none.yaml: can't read"),
         (["nowhere", "--mixture", "dmax", "--out", "x"], "nowhere is not a run folder"),
     ],
