@@ -1,0 +1,1 @@
+"""Does the distance between tasks predict transfer? A small network, pretrained on one task, meets another."""
