@@ -1,0 +1,56 @@
+"""Distances between the tasks of the study: of an embedding, of raw pixels, of categories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from data_recipes.errors import UserError
+from taco_probe.taco.embeddings import Embeddings
+from taco_probe.taco.pool import Pool
+from taco_probe.taco.tasks import TASKS
+from taco_probe.taco.transfer.material import complete, is_plain
+
+_SHRUNK = 16  # pixels; side of the targets whose pixels are compared
+
+
+def embedded(embeddings: Embeddings, tasks: Sequence[str]) -> NDArray[np.float64]:
+    """(T, T) cosine distance between tasks' centroids on the same dataset, mean over the datasets that have
+    them all: no pair of tasks is near or far because of the datasets it comes from.
+
+    Raises:
+        UserError: no dataset has all tasks.
+    """
+    kept = embeddings.where(is_plain(), pl.col("task").is_in(list(tasks)))
+    datasets = complete(kept.rows, tasks)
+    if not datasets:
+        raise UserError(f"the embeddings have no dataset with all of {', '.join(tasks)}")
+    task, dataset = kept.rows["task"].to_numpy(), kept.rows["dataset"].to_numpy()
+    found = np.zeros((len(tasks), len(tasks)))
+    for name in datasets:
+        centres = np.stack([kept.unit[(task == one) & (dataset == name)].mean(axis=0) for one in tasks])
+        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+        found += (1 - centres @ centres.T) / len(datasets)
+    np.fill_diagonal(found, 0)
+    return np.maximum(found, 0)
+
+
+def target_pixels(pool: Pool, tasks: Sequence[str]) -> Embeddings:
+    """The targets' pixels, shrunk by averaging, as vectors less the mean of all: what raw images alone tell of
+    a task."""
+    rows = pool.rows.with_row_index("_row").filter(is_plain() & pl.col("task").is_in(list(tasks)))
+    pixels = torch.from_numpy(np.ascontiguousarray(pool.targets[rows["_row"].to_numpy()]))
+    small = functional.adaptive_avg_pool2d(pixels.permute(0, 3, 1, 2).float() / 255, _SHRUNK)
+    flat = small.flatten(1).numpy()
+    return Embeddings(flat - flat.mean(axis=0), rows.drop("_row"))
+
+
+def same_category(tasks: Sequence[str]) -> NDArray[np.float64]:
+    """(T, T) 1 where both tasks are of one category, else 0."""
+    categories = np.array([TASKS[task].category for task in tasks])
+    return (categories[:, None] == categories[None]).astype(np.float64)
