@@ -18,7 +18,7 @@ from taco_probe.taco.transfer.distances import embedded, target_pixels
 from taco_probe.taco.transfer.material import DEFAULT_TASKS, choose
 from taco_probe.taco.transfer.measure import Budget
 from taco_probe.taco.transfer.results import results
-from taco_probe.taco.transfer.study import run
+from taco_probe.taco.transfer.grid import run
 
 __all__ = ["DEFAULT_TASKS", "Budget", "study"]
 
@@ -33,6 +33,7 @@ def study(
     seeds: Sequence[int] = (0, 1, 2),
     budget: Budget | None = None,
     device: str = "cpu",
+    workers: int = 1,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Measures what is not measured yet, and writes transfer.json, transfer.png and transfer.svg.
@@ -55,7 +56,7 @@ def study(
     material = choose(train, test, tasks)
     distances = {name: embedded(one, material.tasks) for name, one in runs.items()}
     pixels = embedded(target_pixels(test, material.tasks), material.tasks)
-    grid = run(material, folder, seeds=seeds, budget=budget, device=device, say=say)
+    grid = run(material, folder, seeds=seeds, budget=budget, device=device, workers=workers, say=say)
     found = results(material, grid, distances, pixels, budget)
     write_text(json.dumps(found, indent=1), folder / "transfer.json")
     draw(found, folder)

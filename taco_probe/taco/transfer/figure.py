@@ -24,7 +24,9 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
     matplotlib.rcParams["svg.hashsalt"] = "imax"  # the same file from the same numbers
     tasks, gain = found["tasks"], np.asarray(found["gain"])
     distance = np.asarray(found["distances"]["taco"])
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.6), width_ratios=(1, 1.25), layout="constrained")
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(13, 5.6), width_ratios=(1, 1.25), layout="constrained"
+    )
     category = np.asarray([found["categories"][task] for task in tasks])
     nearness, gained = within_ranks(distance), within_ranks(gain)
     away = ~np.eye(len(tasks), dtype=bool)

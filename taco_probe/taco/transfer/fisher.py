@@ -32,11 +32,11 @@ def fisher(material: Material, seed: int, budget: Budget, device: str = "cpu") -
     for task in material.tasks:
         net.head = heads[task]
         few = drawn(material.source[task], INSTANCES, stream(seed, "fisher", task))
-        found.append(diagonal(net, few, seed))
+        found.append(diagonal(net, few, seed, DRAWS))
     return np.stack(found)
 
 
-def diagonal(net: UNet, examples: Examples, seed: int, draws: int = DRAWS) -> NDArray[np.float64]:
+def diagonal(net: UNet, examples: Examples, seed: int, draws: int) -> NDArray[np.float64]:
     """(filters,) the diagonal Fisher information of an instance, averaged over each filter of the body. Noise
     is independent between instances, so the squared gradient of their sum is in the mean the sum of their
     squares: a draw costs one pass backward."""

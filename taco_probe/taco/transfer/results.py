@@ -26,7 +26,7 @@ from taco_probe.taco.transfer.agreement import (
 from taco_probe.taco.transfer.distances import same_category
 from taco_probe.taco.transfer.material import Material
 from taco_probe.taco.transfer.measure import Budget
-from taco_probe.taco.transfer.study import Grid
+from taco_probe.taco.transfer.grid import Grid
 
 TITLES = {
     "taco": "TaCo distance",
@@ -81,7 +81,9 @@ def results(
         "agreement": agree,
         "by_run": {name: correlation(-matrix, gain) for name, matrix in runs.items()},
         "difference": {
-            name: difference(taco, matrix, gain).json() for name, matrix in distances.items() if name != "taco"
+            name: difference(taco, matrix, gain).json()
+            for name, matrix in distances.items()
+            if name != "taco"
         },
         "given_category": agreement(taco, gain, same, statistic=partial, groups=categories).json(),
     }
@@ -109,7 +111,9 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             if estimate["low"] > 0
             else "TaCo distance predicts worse" if estimate["high"] < 0 else "no difference is shown"
         )  # fmt: skip
-        said.append(f"{TITLES[name]}: {_interval(agree[name])}; {verdict} (difference {_interval(estimate)}).")
+        said.append(
+            f"{TITLES[name]}: {_interval(agree[name])}; {verdict} (difference {_interval(estimate)})."
+        )
     given = found["given_category"]
     more = given["low"] > 0 and given["p"] <= 0.05
     said.append(
@@ -122,7 +126,9 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             f"expected to agree by more than {np.sqrt(reliable):.2f}."
         )
     if not found["datasets"]["held_out"]:
-        said.append("Targets are on datasets that the sources had too: transfer to new datasets is not tested.")
+        said.append(
+            "Targets are on datasets that the sources had too: transfer to new datasets is not tested."
+        )
     return said
 
 
@@ -162,7 +168,9 @@ def _mean_gains(gain: Matrix, same: Matrix) -> dict[str, Any]:
 def _percent(estimate: Mapping[str, Any]) -> str:
     if estimate["value"] is None:
         return "(none)"
-    value, low, high = (-100 * estimate[key] for key in ("value", "high", "low"))  # of the error, not the gain
+    value, low, high = (
+        -100 * estimate[key] for key in ("value", "high", "low")
+    )  # of the error, not the gain
     return f"{value:+.0f} % ({low:+.0f} to {high:+.0f})"
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import multiprocessing
+import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
@@ -56,12 +61,16 @@ def run(
     seeds: Sequence[int],
     budget: Budget,
     device: str = "cpu",
+    workers: int = 1,
     say: Callable[[str], None] = print,
 ) -> Grid:
     """Measures every cell that `folder` lacks, a seed after the other, and gathers all.
 
     Cells lie in a folder whose name is a hash of the material and the budget; each is written at once, so a
     kill costs the cell under way.
+
+    Args:
+        workers: processes, of one thread each; 1 measures here.
 
     Raises:
         UserError: no seeds; an error that is not finite.
@@ -71,15 +80,14 @@ def run(
     at = folder / "cells" / _name(material, budget)
     at.mkdir(parents=True, exist_ok=True)
     sources = (*material.tasks, SCRATCH)
-    todo = [(seed, source) for seed in seeds for source in sources if _read(at, seed, source, material) is None]
+    todo = [
+        (seed, source) for seed in seeds for source in sources if _read(at, seed, source, material) is None
+    ]
     if done := len(seeds) * len(sources) - len(todo):
         say(f"transfer: {done} of {done + len(todo)} cells are there already")
+    _SHARED.update(material=material, budget=budget, device=device, at=at)
     begun = time.monotonic()
-    for count, (seed, source) in enumerate(todo, start=1):
-        start = time.monotonic()
-        errors = cell(material, source, seed, budget, device)
-        found = {"source": source, "seed": seed, "errors": errors, "seconds": time.monotonic() - start}
-        write_text(json.dumps(found), _file(at, seed, source))
+    for count, (seed, source) in enumerate(_spread(todo, workers), start=1):
         left = (time.monotonic() - begun) / count * (len(todo) - count) / 60
         say(f"transfer {count}/{len(todo)}: {source or 'scratch'}, seed {seed}; {left:.1f} min left")
     task2vec = [_task2vec(at, material, seed, budget, device) for seed in seeds]
@@ -90,6 +98,45 @@ def run(
     ]
     seconds = sum(c["seconds"] for row in cells for c in row if c)
     return Grid(np.asarray(errors), np.mean(task2vec, axis=0), seconds)
+
+
+# What the processes share by being forked from this one: nothing is copied to them.
+_SHARED: dict[str, Any] = {}
+
+
+def _spread(todo: Sequence[tuple[int, str]], workers: int) -> Iterator[tuple[int, str]]:
+    """Measures cells, in one process or several of one thread each, as they get done."""
+    if workers < 2 or len(todo) < 2:
+        yield from map(_measure, todo)
+        return
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
+    ) as pool:
+        for future in as_completed([pool.submit(_measure, one) for one in todo]):
+            yield future.result()
+
+
+def _begin(parent: int) -> None:
+    """One thread, since a forked process must not enter its parent's thread pool; and no life without it."""
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _measure(one: tuple[int, str]) -> tuple[int, str]:
+    """Measures a cell and writes it."""
+    seed, source = one
+    start = time.monotonic()
+    errors = cell(_SHARED["material"], source, seed, _SHARED["budget"], _SHARED["device"])
+    found = {"source": source, "seed": seed, "errors": errors, "seconds": time.monotonic() - start}
+    write_text(json.dumps(found), _file(_SHARED["at"], seed, source))
+    return one
 
 
 def _name(material: Material, budget: Budget) -> str:
