@@ -142,7 +142,7 @@ def _p(observed: float, shuffled: Sequence[float]) -> float:
 
 
 def _condensed(matrix: Floats) -> Floats:
-    """The upper triangle; resampling may leave two tasks without any row to compare: as far as the farthest."""
+    """The upper triangle; where resampling left nothing to compare, as far as the farthest."""
     filled = np.where(np.isfinite(matrix), matrix, np.nanmax(matrix))
     even = np.maximum((filled + filled.T) / 2, 0)
     np.fill_diagonal(even, 0)

@@ -52,7 +52,7 @@ class Groups:
         return Draw(np.ones(len(self.datasets)), np.ones(len(self.image)))
 
     def draws(self, resamples: int, seed: int) -> Iterator[Draw]:
-        """Datasets with replacement, then each one's images with replacement; a single dataset always comes."""
+        """Datasets with replacement, then each one's images; a single dataset always comes."""
         rng = np.random.default_rng(seed)
         n = len(self.datasets)
         images = np.zeros(sum(map(len, self._images)))
@@ -75,13 +75,13 @@ class Groups:
             yield Draw(every, first[self.image]), Draw(every, 1 - first[self.image])
 
 
-def estimate(values: Sequence[float], samples: Sequence[Any], units: int) -> dict[str, Any]:
+def estimate(values: Sequence[float], samples: Any, units: int) -> dict[str, Any]:
     """`{"value", "low", "high", "n"}` over seeds as replicates (`eval.compare.replicates`); no interval from
     a single unit, nor where nothing could be resampled.
 
     Args:
         values: of each seed.
-        samples: the resampled values of each seed, (resamples,).
+        samples: the resampled values of each seed, (seeds, resamples).
         units: how many datasets were resampled.
     """
     drawn = np.asarray(samples, dtype=np.float64)
@@ -91,6 +91,29 @@ def estimate(values: Sequence[float], samples: Sequence[Any], units: int) -> dic
     return {
         "value": finite(found.value), "low": finite(found.ci_low), "high": finite(found.ci_high), "n": units,
     }  # fmt: skip
+
+
+def weights_of(groups: Groups, resamples: int, seed: int) -> Floats:
+    """(1 + resamples, A) weights of rows, summing to 1: datasets alike first, then the resamples."""
+    found = []
+    for draw in (groups.whole, *groups.draws(resamples, seed)):
+        count = np.bincount(groups.dataset, weights=draw.rows, minlength=len(groups.datasets))
+        weight = draw.datasets[groups.dataset] * draw.rows / np.maximum(count, 1)[groups.dataset]
+        found.append(weight / weight.sum())
+    return np.array(found)
+
+
+def averages(weights: Floats, values: Floats) -> Floats:
+    """(1 + resamples,) means of values (A,); what is not known (NaN) does not count."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((weights[:, known] @ values[known]) / weights[:, known].sum(axis=1))
+
+
+def over(weights: Floats, values: Sequence[Floats], datasets: int) -> dict[str, Any]:
+    """The estimate of a mean over paths, from each seed's values (A,)."""
+    means = [averages(weights, one) for one in values]
+    return estimate([one[0] for one in means], [one[1:] for one in means], datasets)
 
 
 def finite(value: Any) -> float | None:

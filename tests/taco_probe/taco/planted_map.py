@@ -47,9 +47,7 @@ def clusters(
                 found.append(
                     {"task": task, "category": category[task], "dataset": dataset, "image": f"{image}"}
                 )
-                vectors.append(
-                    centre + shifts[dataset] + noise * rng.standard_normal(width) / np.sqrt(width)
-                )
+                vectors.append(centre + shifts[dataset] + noise * rng.standard_normal(width) / np.sqrt(width))
     return Embeddings(np.array(vectors, dtype=np.float32), rows(found))
 
 

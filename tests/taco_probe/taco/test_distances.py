@@ -1,5 +1,7 @@
 """Distances between tasks and their tree, on embeddings in which both are known."""
 
+import itertools
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 
 from data_recipes.errors import UserError
-from taco_probe.taco.analysis import clusters, distances
+from taco_probe.taco.analysis import cells, clusters, distances
 from taco_probe.taco.analysis.resampling import Groups, estimate
 from taco_probe.taco.embeddings import Embeddings
 from tests.taco_probe.taco.planted_map import clusters as planted
@@ -22,7 +24,7 @@ def orthogonal(tasks="abc", width=8):
 
 def test_orthogonal_tasks_are_1_apart_and_opposite_ones_2():
     centres = orthogonal("ab") | {"c": -np.eye(8)[0]}
-    found = distances.matrix(planted(centres, dict.fromkeys("abc", "semantic"), noise=0))
+    found = cells.matrix(planted(centres, dict.fromkeys("abc", "semantic"), noise=0))
     np.testing.assert_allclose(found, [[0, 1, 2], [1, 0, 1], [2, 1, 0]], atol=1e-6)
 
 
@@ -34,7 +36,7 @@ def test_every_dataset_counts_alike_however_many_instances_it_has():
         vectors.astype(np.float32),
         rows([{"task": t, "dataset": d, "image": str(i)} for i, (t, d) in enumerate(named)]),
     )
-    tasks, centres = distances.centroids(made)
+    tasks, centres = cells.centroids(made)
     assert tasks == ["a", "b", "c"]
     np.testing.assert_allclose(centres[0], [0.5, 0.5, 0, 0], atol=1e-6)
 
@@ -48,9 +50,9 @@ def test_tasks_are_compared_over_the_datasets_that_both_have():
         of_dataset=3,
         missing={"d": ["d0", "d1"]},
     )
-    found = distances.matrix(made)
+    found = cells.matrix(made)
     assert found[0, 3] < 1e-6  # equal tasks
-    _, centres = distances.centroids(made)
+    _, centres = cells.centroids(made)
     apart = 1 - unit(centres[0]) @ unit(centres[3])
     assert apart > 0.01  # which a centroid over each one's own datasets would hide
 
@@ -62,7 +64,7 @@ def test_tasks_that_share_no_dataset_are_compared_over_their_own():
         noise=0,
         missing={"a": ["d0", "d1"], "b": ["d2", "d3"]},
     )
-    np.testing.assert_allclose(distances.matrix(made), 1 - np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(cells.matrix(made), 1 - np.eye(3), atol=1e-6)
     found = distances.measured([made], resamples=5)["distances"]
     assert found["shared"][0][1] == 0
     assert found["low"][0][1] is None
@@ -70,18 +72,21 @@ def test_tasks_that_share_no_dataset_are_compared_over_their_own():
 
 def test_failures_and_alterations_are_left_out():
     made = planted(orthogonal(), dict.fromkeys("abc", "semantic"), noise=0)
+    is_a = pl.col("task") == "a"
     wrong = Embeddings(
         -made.vectors,
-        made.rows.with_columns(failure=pl.when(pl.col("task") == "a").then(pl.lit("blank")).otherwise(pl.lit("")),
-                               alteration=pl.when(pl.col("task") != "a").then(pl.lit("noise")).otherwise(pl.lit(""))),
-    )  # fmt: skip
+        made.rows.with_columns(
+            failure=pl.when(is_a).then(pl.lit("blank")).otherwise(pl.lit("")),
+            alteration=pl.when(is_a).then(pl.lit("")).otherwise(pl.lit("noise")),
+        ),
+    )
     both = Embeddings(np.concatenate([made.vectors, wrong.vectors]), pl.concat([made.rows, wrong.rows]))
-    np.testing.assert_allclose(distances.matrix(both), distances.matrix(made), atol=1e-6)
+    np.testing.assert_allclose(cells.matrix(both), cells.matrix(made), atol=1e-6)
 
 
 def test_energy_distance_is_the_textbook_sum_over_pairs():
     made = planted(orthogonal("abc", 6), dict.fromkeys("abc", "semantic"), datasets=["d"], images=7, noise=1)
-    found = distances.energy(made, distances.Cells(made))
+    found = distances.energy(made, cells.Cells(made))
     x, y = made.unit[:7], made.unit[7:14]
     inner = [cdist(one, one).sum() / (7 * 6) for one in (x, y)]
     assert found[0, 1] == pytest.approx(2 * cdist(x, y).mean() - sum(inner), abs=1e-5)
@@ -106,8 +111,10 @@ def test_equal_distributions_lie_within_the_noise_and_others_beyond():
 
 
 def test_the_floor_of_datasets_shows_how_far_datasets_move_a_task():
-    made = planted(orthogonal("abc", 32), dict.fromkeys("abc", "semantic"), noise=0.2, of_dataset=1, images=12)
-    images, datasets = distances.floors(made.unit, distances.Cells(made))
+    made = planted(
+        orthogonal("abc", 32), dict.fromkeys("abc", "semantic"), noise=0.2, of_dataset=1, images=12
+    )
+    images, datasets = distances.floors(made.unit, cells.Cells(made))
     assert (datasets > 20 * images).all()
 
 
@@ -136,16 +143,14 @@ def test_three_planted_categories_come_out_of_the_tree():
     assert cut["stability"]["datasets"]["value"] == pytest.approx(1)
     assert cut["stability"]["seeds"] is None
     order = [category[found["distances"]["tasks"][place]] for place in cut["order"]]
-    assert sum(a != b for a, b in zip(order, order[1:], strict=False)) == 2
+    assert sum(a != b for a, b in itertools.pairwise(order)) == 2
     assert found["distances"]["sharpness"]["contrast"]["value"] > 2
 
 
 def test_categories_that_say_nothing_agree_with_the_tree_as_chance_does():
     made, _ = three_categories(each=4, noise=0.3)
     turned = dict(zip(sorted(made.rows["task"].unique()), ["x", "y", "z"] * 4, strict=True))
-    mixed = Embeddings(
-        made.vectors, made.rows.with_columns(category=pl.col("task").replace_strict(turned))
-    )
+    mixed = Embeddings(made.vectors, made.rows.with_columns(category=pl.col("task").replace_strict(turned)))
     cut = distances.measured([mixed], resamples=10)["clusters"]
     assert cut["rand"]["value"] < 0.2
     assert cut["rand"]["p"] > 0.2
