@@ -15,10 +15,10 @@ from data_recipes.tables import write_text
 from taco_probe.taco.embeddings import Embeddings
 from taco_probe.taco.pool import Pool
 from taco_probe.taco.transfer.distances import embedded, target_pixels
+from taco_probe.taco.transfer.grid import run
 from taco_probe.taco.transfer.material import DEFAULT_TASKS, choose
 from taco_probe.taco.transfer.measure import Budget
 from taco_probe.taco.transfer.results import results
-from taco_probe.taco.transfer.grid import run
 
 __all__ = ["DEFAULT_TASKS", "Budget", "study"]
 

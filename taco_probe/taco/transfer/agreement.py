@@ -1,7 +1,7 @@
 """Does a distance between tasks say which pretraining helps? Rank agreement of distance and gain.
 
-Gains of one target are ranked among themselves, so that a target that any pretraining helps, or none, does not
-decide. A pair of tasks is no independent sample, since it shares its source and its target with others:
+Gains of one target are ranked among themselves, so that a target that any pretraining helps, or none, does
+not decide. A pair of tasks is no independent sample, since it shares its source and its target with others:
 intervals leave out whole tasks, tests exchange the names of tasks.
 """
 
@@ -169,9 +169,9 @@ def random_agreement(gain: Matrix, *, draws: int = RANDOM, seed: int = SEED) -> 
 
 
 def reliability(gains: NDArray[np.float64]) -> float | None:
-    """How well the mean over seeds (S, T, T) ranks the sources of a target: the mean correlation of two seeds,
-    stepped up to all of them (Spearman 1910, Brown 1910). No distance can be expected to agree with gains
-    better than its square root. None with one seed."""
+    """How well the mean over seeds (S, T, T) ranks the sources of a target: the mean correlation of two
+    seeds, stepped up to all of them (Spearman 1910, Brown 1910). No distance can be expected to agree with
+    gains better than its square root. None with one seed."""
     seeds = len(gains)
     if seeds < 2:
         return None

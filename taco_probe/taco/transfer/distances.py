@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from data_recipes.errors import UserError
+from taco_probe.taco.analysis.cells import Cells, matrix
 from taco_probe.taco.embeddings import Embeddings
 from taco_probe.taco.pool import Pool
 from taco_probe.taco.tasks import TASKS
@@ -20,29 +21,23 @@ _SHRUNK = 16  # pixels; side of the targets whose pixels are compared
 
 
 def embedded(embeddings: Embeddings, tasks: Sequence[str]) -> NDArray[np.float64]:
-    """(T, T) cosine distance between tasks' centroids on the same dataset, mean over the datasets that have
-    them all: no pair of tasks is near or far because of the datasets it comes from.
+    """(T, T) cosine distances as on the map (`analysis.distances`), from the datasets that have all tasks: no
+    pair is near or far because of the datasets it comes from.
 
     Raises:
         UserError: no dataset has all tasks.
     """
-    kept = embeddings.where(is_plain(), pl.col("task").is_in(list(tasks)))
-    datasets = complete(kept.rows, tasks)
+    datasets = complete(embeddings.rows, tasks)
     if not datasets:
         raise UserError(f"the embeddings have no dataset with all of {', '.join(tasks)}")
-    task, dataset = kept.rows["task"].to_numpy(), kept.rows["dataset"].to_numpy()
-    found = np.zeros((len(tasks), len(tasks)))
-    for name in datasets:
-        centres = np.stack([kept.unit[(task == one) & (dataset == name)].mean(axis=0) for one in tasks])
-        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
-        found += (1 - centres @ centres.T) / len(datasets)
-    np.fill_diagonal(found, 0)
-    return np.maximum(found, 0)
+    kept = embeddings.where(is_plain(), pl.col("task").is_in(list(tasks)), pl.col("dataset").is_in(datasets))
+    place = [Cells(kept).tasks.index(task) for task in tasks]
+    return np.asarray(matrix(kept)[np.ix_(place, place)])
 
 
 def target_pixels(pool: Pool, tasks: Sequence[str]) -> Embeddings:
-    """The targets' pixels, shrunk by averaging, as vectors less the mean of all: what raw images alone tell of
-    a task."""
+    """The targets' pixels, shrunk by averaging, as vectors less the mean of all: what raw images alone tell
+    of a task."""
     rows = pool.rows.with_row_index("_row").filter(is_plain() & pl.col("task").is_in(list(tasks)))
     pixels = torch.from_numpy(np.ascontiguousarray(pool.targets[rows["_row"].to_numpy()]))
     small = functional.adaptive_avg_pool2d(pixels.permute(0, 3, 1, 2).float() / 255, _SHRUNK)
@@ -53,4 +48,4 @@ def target_pixels(pool: Pool, tasks: Sequence[str]) -> Embeddings:
 def same_category(tasks: Sequence[str]) -> NDArray[np.float64]:
     """(T, T) 1 where both tasks are of one category, else 0."""
     categories = np.array([TASKS[task].category for task in tasks])
-    return (categories[:, None] == categories[None]).astype(np.float64)
+    return np.asarray(categories[:, None] == categories[None], dtype=np.float64)

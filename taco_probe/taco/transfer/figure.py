@@ -38,8 +38,8 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
             left.scatter(nearness[at], gained[at], **kind, label=name if same else None)
     taco = found["agreement"]["taco"]
     left.set_title(
-        f"rank correlation of nearness and gain {taco['value']:.2f} ({taco['low']:.2f} to {taco['high']:.2f}), "
-        f"p {taco['p']:.3f}",
+        f"rank correlation of nearness and gain {taco['value']:.2f} "
+        f"({taco['low']:.2f} to {taco['high']:.2f}), p {taco['p']:.3f}",
         fontsize=9,
     )
     left.set_xlabel("rank of TaCo distance among the target's sources (right: farther)")

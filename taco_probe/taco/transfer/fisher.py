@@ -1,7 +1,7 @@
 """A baseline: tasks as the diagonal of a probe network's Fisher matrix, after Task2Vec (Achille et al. 2019).
 
-Task2Vec fixes a network, fits a head to each task, and describes the task by the diagonal Fisher information of
-the network's weights, averaged over each filter. Its probe is trained on ImageNet; ours is the body of the
+Task2Vec fixes a network, fits a head to each task, and describes the task by the diagonal Fisher information
+of the network's weights, averaged over each filter. Its probe is trained on ImageNet; ours is the body of the
 study's U-Net, trained on all tasks of the study at once with a head for each, since no other weights can be
 counted on. With squared error the output is Gaussian, so its Fisher matrix is the mean of J'J, J the Jacobian
 of the output, and is drawn as the squared gradient of the output against white noise.
@@ -66,7 +66,7 @@ def distance(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _probe(material: Material, seed: int, budget: Budget, device: str) -> tuple[UNet, dict[str, nn.Conv2d]]:
-    """A body trained on all tasks at once, each as long as a source is pretrained for a batch of 2, and heads."""
+    """A body trained on all tasks at once, one instance of each a step, and a head for each."""
     net = new(seed, device)
     heads = {}
     for task in material.tasks:
@@ -79,14 +79,14 @@ def _probe(material: Material, seed: int, budget: Budget, device: str) -> tuple[
         for group in optimizer.param_groups:
             group["lr"] = budget.learning_rate * 0.5 * (1 + math.cos(math.pi * step / budget.pretrain_steps))
         at = {
-            task: torch.from_numpy(rng.integers(len(material.source[task]), size=2))
+            task: torch.from_numpy(rng.integers(len(material.source[task]), size=1))
             for task in material.tasks
         }
         inputs = torch.cat([material.source[task].inputs[at[task]] for task in material.tasks])
         features = net.body(as_batch(inputs, device))
         loss = torch.zeros((), device=device)
         for number, task in enumerate(material.tasks):
-            made = functional.pixel_shuffle(heads[task](features[2 * number : 2 * number + 2]), 2)
+            made = functional.pixel_shuffle(heads[task](features[number : number + 1]), 2)
             loss = loss + functional.mse_loss(made, as_batch(material.source[task].targets[at[task]], device))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,10 +1,9 @@
-"""The grid of the transfer study, source by seed, kept in a file a cell: what is killed goes on from there."""
+"""The grid of the transfer study, source by seed, a file a cell: what is killed goes on from there."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 import threading
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +24,16 @@ from taco_probe.taco.transfer.fisher import distance, fisher
 from taco_probe.taco.transfer.material import Material
 from taco_probe.taco.transfer.measure import METHOD, Budget, cell
 
-SCRATCH = ""  # the source that is none
+SCRATCH = "scratch"  # the source that is none
+PROBE = "task2vec"  # in the place of a source: the baseline's distances
+Job = tuple[int, str]  # seed, source
+
+
+class Cell(NamedTuple):
+    """values: (T, datasets) errors of each target, or of PROBE (T, T) distances; seconds that it took."""
+
+    values: NDArray[np.float64]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -79,32 +87,26 @@ def run(
         raise UserError("the transfer study needs at least one seed")
     at = folder / "cells" / _name(material, budget)
     at.mkdir(parents=True, exist_ok=True)
-    sources = (*material.tasks, SCRATCH)
-    todo = [
-        (seed, source) for seed in seeds for source in sources if _read(at, seed, source, material) is None
-    ]
-    if done := len(seeds) * len(sources) - len(todo):
-        say(f"transfer: {done} of {done + len(todo)} cells are there already")
     _SHARED.update(material=material, budget=budget, device=device, at=at)
+    every = [(seed, source) for seed in seeds for source in (*material.tasks, SCRATCH, PROBE)]
+    todo = [job for job in every if _read(job) is None]
+    if len(todo) < len(every):
+        say(f"transfer: {len(every) - len(todo)} of {len(every)} cells are there already")
     begun = time.monotonic()
     for count, (seed, source) in enumerate(_spread(todo, workers), start=1):
         left = (time.monotonic() - begun) / count * (len(todo) - count) / 60
-        say(f"transfer {count}/{len(todo)}: {source or 'scratch'}, seed {seed}; {left:.1f} min left")
-    task2vec = [_task2vec(at, material, seed, budget, device) for seed in seeds]
-    cells = [[_read(at, seed, source, material) for source in sources] for seed in seeds]
-    errors = [
-        [[[c["errors"][t][d] for d in material.fine_tune] for t in material.tasks] for c in row if c]
-        for row in cells
-    ]
-    seconds = sum(c["seconds"] for row in cells for c in row if c)
-    return Grid(np.asarray(errors), np.mean(task2vec, axis=0), seconds)
+        say(f"transfer {count}/{len(todo)}: {source}, seed {seed}; {left:.1f} min left")
+    found = {job: cell_ for job in every if (cell_ := _read(job))}
+    errors = [[found[seed, source].values for source in (*material.tasks, SCRATCH)] for seed in seeds]
+    task2vec = np.mean([found[seed, PROBE].values for seed in seeds], axis=0)
+    return Grid(np.asarray(errors), task2vec, sum(cell_.seconds for cell_ in found.values()))
 
 
 # What the processes share by being forked from this one: nothing is copied to them.
 _SHARED: dict[str, Any] = {}
 
 
-def _spread(todo: Sequence[tuple[int, str]], workers: int) -> Iterator[tuple[int, str]]:
+def _spread(todo: Sequence[Job], workers: int) -> Iterator[Job]:
     """Measures cells, in one process or several of one thread each, as they get done."""
     if workers < 2 or len(todo) < 2:
         yield from map(_measure, todo)
@@ -129,14 +131,17 @@ def _begin(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _measure(one: tuple[int, str]) -> tuple[int, str]:
+def _measure(job: Job) -> Job:
     """Measures a cell and writes it."""
-    seed, source = one
+    seed, source = job
+    material, budget, device = (_SHARED[name] for name in ("material", "budget", "device"))
     start = time.monotonic()
-    errors = cell(_SHARED["material"], source, seed, _SHARED["budget"], _SHARED["device"])
-    found = {"source": source, "seed": seed, "errors": errors, "seconds": time.monotonic() - start}
-    write_text(json.dumps(found), _file(_SHARED["at"], seed, source))
-    return one
+    if source == PROBE:
+        values = distance(fisher(material, seed, budget, device)).tolist()
+    else:
+        values = cell(material, "" if source == SCRATCH else source, seed, budget, device)
+    write_text(json.dumps({"values": values, "seconds": time.monotonic() - start}), _file(job))
+    return job
 
 
 def _name(material: Material, budget: Budget) -> str:
@@ -144,29 +149,17 @@ def _name(material: Material, budget: Budget) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def _file(at: Path, seed: int, source: str) -> Path:
-    return at / f"{source or 'scratch'}-{seed}.json"
+def _file(job: Job) -> Path:
+    return Path(_SHARED["at"]) / f"{job[1]}-{job[0]}.json"
 
 
-def _read(at: Path, seed: int, source: str, material: Material) -> dict[str, Any] | None:
+def _read(job: Job) -> Cell | None:
     """A cell that was measured whole, or None."""
+    material: Material = _SHARED["material"]
+    shape = (len(material.tasks), len(material.tasks if job[1] == PROBE else material.fine_tune))
     try:
-        found = json.loads(_file(at, seed, source).read_text(encoding="utf-8"))
-        errors = [found["errors"][task][name] for task in material.tasks for name in material.fine_tune]
-        whole = all(isinstance(value, float) and math.isfinite(value) for value in errors)
-        return found if whole and isinstance(found["seconds"], float) else None
+        found = json.loads(_file(job).read_text(encoding="utf-8"))
+        values, seconds = np.asarray(found["values"], dtype=np.float64), float(found["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _task2vec(at: Path, material: Material, seed: int, budget: Budget, device: str) -> NDArray[np.float64]:
-    path = at / f"task2vec-{seed}.json"
-    try:
-        found = np.asarray(json.loads(path.read_text(encoding="utf-8")), dtype=np.float64)
-        if found.shape == (len(material.tasks),) * 2 and np.isfinite(found).all():
-            return found
-    except (OSError, ValueError, TypeError):
-        pass
-    found = distance(fisher(material, seed, budget, device))
-    write_text(json.dumps(found.tolist()), path)
-    return found
+    return Cell(values, seconds) if values.shape == shape and np.isfinite(values).all() else None

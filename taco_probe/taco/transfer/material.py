@@ -1,10 +1,10 @@
-"""What the transfer study learns from: the same images for every task, and images of their own to be judged on.
+"""What the transfer study learns from: the same images for every task, and others to be judged on.
 
 Every chosen task is pretrained on the same datasets, those of the training pool that all chosen tasks can be
 made of, so that sources differ in nothing but the task. Fine-tuning and measuring are on the test pool:
-on datasets that the training pool lacks where all chosen tasks can be made of one, else on all. Of each dataset
-the first half of the images, in the order of their names, gives the few examples, and the second half is
-measured on.
+on datasets that the training pool lacks where all chosen tasks can be made of one, else on all. Of each
+dataset the first half of the images, in the order of their names, gives the few examples, and the second half
+is measured on.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Material:
         for part in (self.source, self.few, self.measured):
             for task in self.tasks:
                 for pixels in (part[task].inputs, part[task].targets, part[task].dataset):
-                    found.update(np.ascontiguousarray(pixels.numpy()))
+                    found.update(pixels.numpy().tobytes())
         return found.hexdigest()
 
 
@@ -94,17 +94,21 @@ def choose(train: Pool, test: Pool, tasks: Sequence[str] = DEFAULT_TASKS) -> Mat
     for names, pool in ((pretrain, "training"), (fine_tune, "test")):
         if not names:
             raise UserError(
-                f"no dataset of the {pool} pool has instances of all of {', '.join(tasks)}: name fewer --tasks, "
-                f"or train with datasets that have masks"
+                f"no dataset of the {pool} pool has instances of all of {', '.join(tasks)}: name fewer "
+                f"--tasks, or train with datasets that have masks"
             )
     halves = {name: _halves(_images(test, name)) for name in fine_tune}
     each = -(-MEASURED // len(fine_tune))
+    first, second = ({name: half[part] for name, half in halves.items()} for part in (0, 1))
     return Material(
-        tuple(tasks), tuple(pretrain), tuple(fine_tune), bool(fresh),
-        {task: _examples(train, task, {name: None for name in pretrain}) for task in tasks},
-        {task: _examples(test, task, {name: half[0] for name, half in halves.items()}) for task in tasks},
-        {task: _examples(test, task, {name: half[1] for name, half in halves.items()}, each) for task in tasks},
-    )  # fmt: skip
+        tasks=tuple(tasks),
+        pretrain=tuple(pretrain),
+        fine_tune=tuple(fine_tune),
+        held_out=bool(fresh),
+        source={task: _examples(train, task, dict.fromkeys(pretrain)) for task in tasks},
+        few={task: _examples(test, task, first) for task in tasks},
+        measured={task: _examples(test, task, second, each) for task in tasks},
+    )
 
 
 def complete(rows: pl.DataFrame, tasks: Sequence[str]) -> list[str]:

@@ -39,8 +39,8 @@ class Budget(BaseModel):
 
 def cell(
     material: Material, source: str, seed: int, budget: Budget, device: str = "cpu"
-) -> dict[str, dict[str, float]]:
-    """Mean squared error (pixels in 0..1) of each target, by dataset; `source` "" is from scratch.
+) -> list[list[float]]:
+    """(T, datasets) mean squared errors, pixels in 0..1, of the targets; `source` "" is from scratch.
 
     Of one seed all sources begin with the same weights, and a target is fine-tuned on the same examples in
     the same order whatever the source.
@@ -52,7 +52,7 @@ def cell(
     if source:
         learn(begun, material.source[source], budget.pretrain_steps, budget.pretrain_batch, budget,
               rng=stream(seed, "pretrain", source))  # fmt: skip
-    found = {}
+    found = []
     for target in material.tasks:
         net = new(seed, device)
         net.load_state_dict(begun.state_dict())
@@ -60,7 +60,7 @@ def cell(
         learn(net, few, budget.fine_tune_steps, budget.fine_tune_batch, budget,
               rng=stream(seed, "fine-tune", target))  # fmt: skip
         errors = error(net, material.measured[target])
-        found[target] = dict(zip(material.fine_tune, errors, strict=True))
+        found.append(errors)
         if not all(map(math.isfinite, errors)):
             raise UserError(f"transfer from {source or 'scratch'} to {target}: the error is not finite")
     return found

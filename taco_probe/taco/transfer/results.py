@@ -24,9 +24,9 @@ from taco_probe.taco.transfer.agreement import (
     reliability,
 )
 from taco_probe.taco.transfer.distances import same_category
+from taco_probe.taco.transfer.grid import Grid
 from taco_probe.taco.transfer.material import Material
 from taco_probe.taco.transfer.measure import Budget
-from taco_probe.taco.transfer.grid import Grid
 
 TITLES = {
     "taco": "TaCo distance",
@@ -96,9 +96,9 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     taco = agree["taco"]
     said = [
         f"Pretraining on one of {len(found['tasks'])} tasks and fine-tuning on another with "
-        f"{settings['examples']} examples changed the error by a mean {_percent(found['same_category'])} within "
-        f"a category and {_percent(found['other_category'])} across categories (more of the same task: "
-        f"{_percent(found['same_task'])}), against the same fine-tuning from scratch; minus is less error.",
+        f"{settings['examples']} examples changed the error by a mean {_percent(found['same_category'])} "
+        f"within a category and {_percent(found['other_category'])} across categories (more of the same "
+        f"task: {_percent(found['same_task'])}), against the same fine-tuning from scratch; minus is less error.",
         f"TaCo distance and gain agree by a rank correlation of {_interval(taco)} within targets "
         f"(permutation p {taco['p']:.3f}): "
         + ("tasks that lie nearer helped more." if taco["low"] > 0 and taco["p"] <= 0.05 else
@@ -117,8 +117,8 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     given = found["given_category"]
     more = given["low"] > 0 and given["p"] <= 0.05
     said.append(
-        f"Given the category, TaCo distance {'adds' if more else 'is not shown to add'} to what predicts gain "
-        f"(partial correlation {_interval(given)}, p {given['p']:.3f})."
+        f"Given the category, TaCo distance {'adds' if more else 'is not shown to add'} to what predicts "
+        f"gain (partial correlation {_interval(given)}, p {given['p']:.3f})."
     )
     if (reliable := found["reliability"]) is not None:
         said.append(

@@ -31,8 +31,8 @@ class UNet(nn.Module):
 
     def body(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, S, S) to features (N, WIDTHS[0], S / 2, S / 2)."""
-        x = self.stem(functional.pixel_unshuffle(images, 2))
-        seen = []
+        x: torch.Tensor = self.stem(functional.pixel_unshuffle(images, 2))
+        seen: list[torch.Tensor] = []
         for block in self.down:
             x = block(functional.avg_pool2d(x, 2) if seen else x)
             seen.append(x)
@@ -41,7 +41,8 @@ class UNet(nn.Module):
         return x
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return functional.pixel_shuffle(self.head(self.body(images)), 2)
+        folded: torch.Tensor = self.head(self.body(images))
+        return functional.pixel_shuffle(folded, 2)
 
 
 def _block(before: int, after: int) -> nn.Sequential:

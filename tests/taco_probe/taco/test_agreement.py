@@ -17,8 +17,8 @@ TASKS = 12
 
 
 def planted(seed: int, *, weight: float, tasks: int = TASKS) -> tuple[np.ndarray, np.ndarray]:
-    """A distance between random points, and gains that fall with it by `weight`, with noise of the pair, of the
-    source and (much) of the target."""
+    """A distance between random points, and gains that fall with it by `weight`, with noise of the pair, of
+    the source and (much) of the target."""
     rng = np.random.default_rng(seed)
     points = rng.standard_normal((tasks, 4))
     distance = np.linalg.norm(points[:, None] - points[None], axis=2)
@@ -69,7 +69,7 @@ def test_neither_the_ease_of_a_target_nor_any_rising_scale_of_gains_changes_the_
 def test_distances_that_determine_gains_agree_fully_and_the_interval_leaves_out_zero():
     distance, gain = planted(3, weight=1.0)
     found = a.agreement(distance, gain, same(), permutations=500)
-    assert found.value == pytest.approx(1) and found.low == pytest.approx(1) and found.high == 1
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
     assert found.p == pytest.approx(1 / 501)
     noisy = a.agreement(*planted(3, weight=0.8), same(), permutations=500)
     assert 0.4 < noisy.low < noisy.value < noisy.high <= 1
@@ -126,7 +126,8 @@ def test_a_distance_differs_from_a_worse_one_and_not_from_itself():
 def test_random_distances_agree_by_nothing_on_average():
     found = a.random_agreement(planted(1, weight=0.5)[1], draws=300)
     assert found.value == pytest.approx(0, abs=0.02)
-    assert -0.5 < found.low < -0.05 and 0.05 < found.high < 0.5
+    assert -0.5 < found.low < -0.05
+    assert 0.05 < found.high < 0.5
 
 
 def test_reliability_is_one_without_noise_and_rises_with_seeds():
@@ -155,8 +156,8 @@ def test_too_few_tasks_and_values_that_are_not_finite_are_refused():
 
 @pytest.mark.slow
 def test_the_interval_covers_zero_at_its_rate_and_the_test_holds_its_level_where_nothing_is_to_be_found():
-    """400 made studies of random distances: 5 % may miss; the jackknife is known to be too wide rather than too
-    narrow. Bounds are four standard errors."""
+    """400 made studies of random distances: 5 % may miss; the jackknife is known to be too wide rather than
+    too narrow. Bounds are four standard errors."""
     missed, rejected, studies = 0, 0, 400
     for seed in range(studies):
         found = a.agreement(
