@@ -1,5 +1,5 @@
-"""Which instances make up a batch: a function of the seed and the batch's number, so that a run that was killed
-goes on with the batch it would have had."""
+"""Which instances make up a batch: a function of the seed and the batch's number, so that a run that was
+killed goes on with the batch it would have had."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ def supervised_contrastive(vectors: torch.Tensor, labels: torch.Tensor, temperat
         A scalar; 0 where no row has a positive.
     """
     with torch.autocast(vectors.device.type, enabled=False):
-        z_ND = F.normalize(vectors.float(), dim=1)
-        logits_NN = z_ND @ z_ND.T / temperature
-        itself_NN = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-        log_share_NN = logits_NN - logits_NN.masked_fill(itself_NN, -torch.inf).logsumexp(dim=1, keepdim=True)
-        positive_NN = (labels[:, None] == labels) & (labels[:, None] != OTHER) & ~itself_NN
-        count_N = positive_NN.sum(dim=1)
-        mean_N = (log_share_NN * positive_NN).sum(dim=1) / count_N.clamp(min=1)
-        return -mean_N.sum() / (count_N > 0).sum().clamp(min=1)
+        units = F.normalize(vectors.float(), dim=1)
+        logits = units @ units.T / temperature
+        itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        log_share = logits - logits.masked_fill(itself, -torch.inf).logsumexp(dim=1, keepdim=True)
+        positive = (labels[:, None] == labels) & (labels[:, None] != OTHER) & ~itself
+        count = positive.sum(dim=1)
+        mean = (log_share * positive).sum(dim=1) / count.clamp(min=1)
+        return -mean.sum() / (count > 0).sum().clamp(min=1)

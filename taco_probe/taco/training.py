@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,8 +124,8 @@ def train(
 
 
 def pace(step: int, settings: Settings) -> float:
-    """Share of the learning rate at a step, from 1: a rise over the warm-up, then half a cosine that ends at 0
-    after the last step."""
+    """Share of the learning rate at a step, counted from 1: a rise over the warm-up, then half a cosine that
+    comes to 0 after the last step."""
     rise = round(settings.warmup * settings.steps)
     if step <= rise:
         return step / rise
@@ -133,15 +134,13 @@ def pace(step: int, settings: Settings) -> float:
 
 def ahead(read: Callable[[int], Item], first: int, end: int) -> Iterator[Item]:
     """read(first), ..., read(end - 1), read in a thread some calls ahead."""
+    numbers = iter(range(first, end))
     with ThreadPoolExecutor(1) as thread:
-        waiting = deque(thread.submit(read, k) for k in range(first, min(first + _AHEAD, end)))
-        for number in range(first + _AHEAD, end + _AHEAD):
-            ready = waiting.popleft() if waiting else None
-            if ready is None:
-                return
-            if number < end:
-                waiting.append(thread.submit(read, number))
-            yield ready.result()
+        waiting = deque(thread.submit(read, number) for number in islice(numbers, _AHEAD))
+        while waiting:
+            ready = waiting.popleft().result()
+            waiting.extend(thread.submit(read, number) for number in islice(numbers, 1))
+            yield ready
 
 
 def over_processes(
