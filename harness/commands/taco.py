@@ -29,7 +29,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         text = " ".join((field.description or "").split())
         shown = "" if isinstance(field.default, tuple) or field.default == "" else f" [{field.default}]"
         option = typer.Option(f"--{name}", help=text + shown, show_default=False)
-        hint: Any = Annotated[kind | None, option]  # type: ignore[operator]
+        hint: Any = Annotated[kind | None, option]
         fields.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint))
         hints[name] = hint
 

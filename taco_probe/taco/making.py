@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from taco_probe.taco.tasks.failures import fail
 WORK = 2
 CAP = 4
 IMAGES = 128  # at most, of a dataset, evenly spread over it
+FILES = ("inputs.npy", "targets.npy")
 _TRIES = 8  # pieces of an image that are tried before the whole is taken
 _CHUNK = 24  # instances that a process makes at a time
 
@@ -93,7 +95,7 @@ def make_all(
     """Writes inputs.npy and targets.npy; returns the rows that go with them."""
     starts = np.cumsum([0, *(one.rows for one in wanted)])
     shape = (int(starts[-1]), settings.size, settings.size, 3)
-    for file in ("inputs.npy", "targets.npy"):
+    for file in FILES:
         np.lib.format.open_memmap(folder / file, mode="w+", dtype=np.uint8, shape=shape).flush()
     _SHARED.update(read=read, settings=settings, folder=folder)
     rows: list[Row] = []
@@ -198,10 +200,15 @@ def _write_one(job: tuple[int, Wanted]) -> list[Row]:
     settings: Settings = _SHARED["settings"]
     made = list(_made(wanted, start))
     assert len(made) == wanted.rows
-    for file, part in (("inputs.npy", 0), ("targets.npy", 1)):
-        array = np.load(_SHARED["folder"] / file, mmap_mode="r+")
+    for part, array in enumerate(_arrays(_SHARED["folder"])):
         array[start : start + len(made)] = [pixels(one[part], settings.size) for one, _ in made]
     return [row for _, row in made]
+
+
+@lru_cache(maxsize=1)
+def _arrays(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    inputs, targets = (np.load(folder / file, mmap_mode="r+") for file in FILES)
+    return inputs, targets
 
 
 def _made(wanted: Wanted, start: int) -> Iterator[tuple[Instance, Row]]:
@@ -244,5 +251,6 @@ def _made(wanted: Wanted, start: int) -> Iterator[tuple[Instance, Row]]:
 def pixels(image: Array, size: int) -> NDArray[np.uint8]:
     """(size, size, 3) uint8 of an image of WORK times that side."""
     colour = image if image.ndim == 3 else image[..., None]
-    small = colour.reshape(size, WORK, size, WORK, -1).mean(axis=(1, 3))
-    return np.broadcast_to(np.round(255 * small).astype(np.uint8), (size, size, 3))
+    parts = [colour[y::WORK, x::WORK] for y in range(WORK) for x in range(WORK)]
+    small = sum(parts[1:], parts[0]) * np.float32(255 / len(parts))
+    return np.broadcast_to(np.round(small).astype(np.uint8), (size, size, 3))

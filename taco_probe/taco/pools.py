@@ -1,5 +1,5 @@
-"""The pools of a Settings: found by a hash of all they depend on, or made. Runs that differ in weights, batches
-or losses share them."""
+"""The pools of a Settings: found by a hash of all they depend on, or made. Runs that differ in weights,
+batches or losses share them."""
 
 from __future__ import annotations
 

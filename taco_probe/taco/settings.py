@@ -68,9 +68,9 @@ class Settings(BaseModel):
     """Tasks trained on and measured."""
     pool: int = Field(default=64, ge=2)
     """Instances made of each task and dataset for training, once, for all epochs."""
-    test_pool: int = Field(default=16, ge=1)
+    test_pool: int = Field(default=12, ge=1)
     """The same for measuring."""
-    anchors: int = Field(default=8, ge=0)
+    anchors: int = Field(default=4, ge=0)
     """Instances of each task whose alterations are followed."""
     crop: float = Field(default=0.6, gt=0, le=1)
     """Smallest share of an image's sides that an instance for training shows; 1 shows whole images."""
