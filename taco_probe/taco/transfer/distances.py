@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from data_recipes.errors import UserError
-from taco_probe.taco.analysis.cells import Cells, matrix
+from taco_probe.taco.analysis.cells import PLAIN, Cells, matrix
 from taco_probe.taco.embeddings import Embeddings
 from taco_probe.taco.pool import Pool
 from taco_probe.taco.tasks import TASKS
-from taco_probe.taco.transfer.material import complete, is_plain
+from taco_probe.taco.transfer.material import complete
 
 _SHRUNK = 16  # pixels; side of the targets whose pixels are compared
 
@@ -30,7 +30,7 @@ def embedded(embeddings: Embeddings, tasks: Sequence[str]) -> NDArray[np.float64
     datasets = complete(embeddings.rows, tasks)
     if not datasets:
         raise UserError(f"the embeddings have no dataset with all of {', '.join(tasks)}")
-    kept = embeddings.where(is_plain(), pl.col("task").is_in(list(tasks)), pl.col("dataset").is_in(datasets))
+    kept = embeddings.where(*PLAIN, pl.col("task").is_in(list(tasks)), pl.col("dataset").is_in(datasets))
     place = [Cells(kept).tasks.index(task) for task in tasks]
     return np.asarray(matrix(kept)[np.ix_(place, place)])
 
@@ -38,7 +38,7 @@ def embedded(embeddings: Embeddings, tasks: Sequence[str]) -> NDArray[np.float64
 def target_pixels(pool: Pool, tasks: Sequence[str]) -> Embeddings:
     """The targets' pixels, shrunk by averaging, as vectors less the mean of all: what raw images alone tell
     of a task."""
-    rows = pool.rows.with_row_index("_row").filter(is_plain() & pl.col("task").is_in(list(tasks)))
+    rows = pool.rows.with_row_index("_row").filter(*PLAIN, pl.col("task").is_in(list(tasks)))
     pixels = torch.from_numpy(np.ascontiguousarray(pool.targets[rows["_row"].to_numpy()]))
     small = functional.adaptive_avg_pool2d(pixels.permute(0, 3, 1, 2).float() / 255, _SHRUNK)
     flat = small.flatten(1).numpy()

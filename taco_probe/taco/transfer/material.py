@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional
 
 from data_recipes.errors import UserError, unknown
+from taco_probe.taco.analysis.cells import PLAIN
 from taco_probe.taco.pool import Pool
 from taco_probe.taco.tasks import TASKS
 
@@ -113,24 +114,14 @@ def choose(train: Pool, test: Pool, tasks: Sequence[str] = DEFAULT_TASKS) -> Mat
 
 def complete(rows: pl.DataFrame, tasks: Sequence[str]) -> list[str]:
     """Datasets with an instance of every one of the tasks, in order of name."""
-    count = plain(rows).filter(pl.col("task").is_in(list(tasks))).group_by("dataset")
+    count = rows.filter(*PLAIN, pl.col("task").is_in(list(tasks))).group_by("dataset")
     found = count.agg(pl.col("task").n_unique()).filter(pl.col("task") == len(tasks))
     return sorted(found["dataset"])
 
 
-def plain(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows of instances as their task makes them."""
-    return rows.filter(is_plain())
-
-
-def is_plain() -> pl.Expr:
-    """Neither failed nor altered."""
-    return (pl.col("failure") == "") & (pl.col("alteration") == "")
-
-
 def _images(pool: Pool, dataset: str) -> list[str]:
     """Names of images, numbers in them by size: neighbouring slices stay neighbours."""
-    names = set(plain(pool.rows).filter(pl.col("dataset") == dataset)["image"])
+    names = set(pool.rows.filter(*PLAIN, pl.col("dataset") == dataset)["image"])
     return sorted(
         names, key=lambda name: [(part.isdigit(), part.zfill(12)) for part in re.split(r"(\d+)", name)]
     )
@@ -142,7 +133,7 @@ def _halves(images: list[str]) -> tuple[list[str], list[str]]:
 
 def _examples(pool: Pool, task: str, images: dict[str, Any], each: int | None = None) -> Examples:
     """Instances of a task on these images of each dataset (None: all), `each` a dataset at most."""
-    rows = pool.rows.with_row_index("_row").filter(is_plain() & (pl.col("task") == task))
+    rows = pool.rows.with_row_index("_row").filter(*PLAIN, pl.col("task") == task)
     places, numbers = [], []
     for number, (name, wanted) in enumerate(images.items()):
         of = rows.filter(pl.col("dataset") == name)

@@ -97,8 +97,9 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     said = [
         f"Pretraining on one of {len(found['tasks'])} tasks and fine-tuning on another with "
         f"{settings['examples']} examples changed the error by a mean {_percent(found['same_category'])} "
-        f"within a category and {_percent(found['other_category'])} across categories (more of the same "
-        f"task: {_percent(found['same_task'])}), against the same fine-tuning from scratch; minus is less error.",
+        f"within a category and {_percent(found['other_category'])} across categories (more of "
+        f"the same task: {_percent(found['same_task'])}), "
+        "against the same fine-tuning from scratch; minus is less error.",
         f"TaCo distance and gain agree by a rank correlation of {_interval(taco)} within targets "
         f"(permutation p {taco['p']:.3f}): "
         + ("tasks that lie nearer helped more." if taco["low"] > 0 and taco["p"] <= 0.05 else

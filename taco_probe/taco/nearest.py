@@ -1,0 +1,271 @@
+"""Which known tasks and datasets a new folder is most like, how sure that is, and what to pretrain on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from data_recipes.errors import UserError
+from eval.stats import SEED, interval
+from taco_probe.taco.embeddings import Embeddings
+from taco_probe.taco.known import Floats, Known, Limits, distances, leave_one_dataset_out
+from taco_probe.taco.newcomer import OWN, Newcomer
+from taco_probe.taco.table import TABLE, Row
+from taco_probe.taco.tasks import TASKS
+
+RESAMPLES = 2000
+_MODALITIES = 3  # of the nearest datasets, from which public ones are named
+
+
+def nearest(
+    new: Newcomer,
+    embedded: Embeddings,
+    known: Embeddings,
+    *,
+    held_out: Sequence[str] = (),
+    transfer: Mapping[str, Any] | None = None,
+    top: int = 10,
+) -> dict[str, Any]:
+    """The ranking of tasks and datasets for a folder, as `imax taco nearest --json` writes it.
+
+    Args:
+        embedded: of the newcomer's pool. known: of the run's test pool.
+        held_out: datasets that the encoder was not trained on: what limits and accuracy are taken from; where
+            there are none, from all.
+        transfer: what transfer.json holds.
+        top: how many of each list.
+
+    Raises:
+        UserError: nothing of the newcomer can be compared with what is known.
+    """
+    what = Known(known)
+    draws = _draws(new.images)
+    left_out = [name for name in held_out if name in what.datasets] or what.datasets
+    limits = what.limits(left_out)
+    found: dict[str, Any] = {
+        "images": new.images,
+        "left_out": list(new.left_out),
+        "kind": new.kind,
+        "reading": new.reading or None,
+        "tasks": [],
+        "unlike": None,
+        "threshold": limits.group if limits else None,
+        "threshold_from": list(left_out),
+        "images_beyond": None,
+        "readings": _readings(new, embedded, what, draws),
+        "datasets": _datasets(embedded, what, draws, set(held_out))[:top],
+        "accuracy": _accuracy(known, left_out),
+    }
+    own = OWN if new.kind == "pairs" else new.reading
+    if own:
+        found |= _tasks(embedded.where(pl.col("task") == own), what, draws, limits, top)
+    modalities = list(dict.fromkeys(one["modality"] for one in found["datasets"]))[:_MODALITIES]
+    first = found["tasks"][0]["task"] if found["tasks"] else None
+    found["public"] = [_told(row) for row in public(modalities, first)][:top]
+    found["pretrain_on"] = _pretrain_on(found["tasks"], transfer, top)
+    found["summary"] = sentences(found)
+    return found
+
+
+def public(modalities: Sequence[str], task: str | None) -> list[Row]:
+    """Public datasets of these modalities that the task can be made of (any with masks for none), in the
+    order of the modalities, then the most images. Modalities are alike where they agree up to a comma."""
+    places = {name.partition(",")[0]: place for place, name in reversed(list(enumerate(modalities)))}
+    feeding = [
+        row
+        for row in TABLE
+        if row.modality.partition(",")[0] in places
+        and (task in row.feeds if task in TASKS else row.labels != "none")
+    ]
+    return sorted(feeding, key=lambda row: (places[row.modality.partition(",")[0]], -row.images))
+
+
+def _draws(images: int) -> Floats:
+    """(1 + RESAMPLES, images) how often each image counts: once, then in resamples."""
+    rng = np.random.default_rng(SEED)
+    drawn = rng.multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
+    return np.vstack([np.ones(images), drawn]).astype(np.float64)
+
+
+def _ranked(apart: Floats, image: Any, draws: Floats, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Names by mean distance, nearest first, with an interval over images and the share of resamples in which
+    each is the nearest (None from a single image).
+
+    Args:
+        apart: (n, C) distances of instances; NaN columns are left out. image: (n,) each one's image.
+    """
+    kept = np.flatnonzero(np.isfinite(apart).all(axis=0))
+    weights = draws[:, np.asarray(image, dtype=np.intp)]
+    weights = weights[
+        weights.sum(axis=1) > 0
+    ]  # a resample may miss the few images that a task can be made of
+    means = weights @ apart[:, kept] / weights.sum(axis=1, keepdims=True)  # (1 + resamples, C)
+    images = len(np.unique(image))
+    first = np.bincount(means[1:].argmin(axis=1), minlength=len(kept)) / max(len(means) - 1, 1)
+    found = []
+    for place in np.argsort(means[0], kind="stable"):
+        low, high = interval(means[1:, place], images) if images > 1 else (None, None)
+        found.append({
+            "name": names[kept[place]],
+            "distance": {"value": float(means[0, place]), "low": low, "high": high, "n": images},
+            "first": float(first[place]) if images > 1 else None,
+        })  # fmt: skip
+    return found
+
+
+def _tasks(own: Embeddings, what: Known, draws: Floats, limits: Limits | None, top: int) -> dict[str, Any]:
+    if not own.rows.height:
+        raise UserError("no image of the folder can be compared with the known tasks")
+    apart = distances(own.unit, what.centres())
+    ranked = _ranked(apart, own.rows["image"].cast(pl.Int64).to_numpy(), draws, what.tasks)
+    category = dict(zip(what.tasks, what.categories, strict=True))
+    best = ranked[0]
+    beyond = apart[:, what.tasks.index(best["name"])] > limits.instance if limits else None
+    return {
+        "tasks": [_named(one, "task", category=category[one["name"]]) for one in ranked[:top]],
+        "unlike": bool(best["distance"]["value"] > limits.group) if limits else None,
+        "images_beyond": None if beyond is None else float(beyond.mean()),
+    }
+
+
+def _readings(new: Newcomer, embedded: Embeddings, what: Known, draws: Floats) -> list[dict[str, Any]]:
+    """How near the masks lie to each semantic task when they are drawn as that task, nearest first."""
+    if new.kind != "masks":
+        return []
+    centres, found = what.centres(), []
+    for task in embedded.rows["task"].unique(maintain_order=True):
+        if task not in what.tasks or TASKS[task].category != "semantic":
+            continue
+        part = embedded.where(pl.col("task") == task)
+        apart = distances(part.unit, centres)
+        ranked = _ranked(apart, part.rows["image"].cast(pl.Int64).to_numpy(), draws, what.tasks)
+        names = [one["name"] for one in ranked]
+        place = names.index(task)
+        found.append(
+            {"task": task, "distance": ranked[place]["distance"], "rank": place + 1, "nearest": names[0]}
+        )
+    return sorted(found, key=lambda one: one["distance"]["value"])
+
+
+def _datasets(embedded: Embeddings, what: Known, draws: Floats, held_out: set[str]) -> list[dict[str, Any]]:
+    """Known datasets by the mean distance to the same task on them, over tasks that any image can be made
+    into: what the folder's images look like, whatever its task."""
+    shared = [
+        task
+        for number, task in enumerate(what.tasks)
+        if task in TASKS and not TASKS[task].needs and what.present[number].all()
+    ]
+    apart: list[Floats] = []
+    for task in shared:
+        part = embedded.where(pl.col("task") == task)
+        if not part.rows.height:
+            continue
+        order = np.argsort(part.rows["image"].cast(pl.Int64).to_numpy())
+        apart.append(distances(part.unit[order], what.cells(task)))
+    if not apart:
+        return []
+    images = np.unique(embedded.rows["image"].cast(pl.Int64).to_numpy())
+    ranked = _ranked(np.mean(apart, axis=0), images, draws, what.datasets)
+    return [
+        _named(one, "dataset", modality=what.modality[one["name"]], held_out=one["name"] in held_out)
+        for one in ranked
+    ]
+
+
+def _named(one: Mapping[str, Any], key: str, **more: Any) -> dict[str, Any]:
+    return {key: one["name"], **more, "distance": one["distance"], "first": one["first"]}
+
+
+def _told(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name, "collection": row.collection, "modality": row.modality, "labels": row.labelled,
+        "images": row.images, "licence": row.licence, "where": row.where,
+    }  # fmt: skip
+
+
+def _accuracy(known: Embeddings, datasets: Sequence[str]) -> dict[str, Any] | None:
+    try:
+        return leave_one_dataset_out(known, datasets)
+    except UserError:
+        return None  # of one dataset alone nothing can be left out
+
+
+def _pretrain_on(
+    tasks: Sequence[Mapping[str, Any]], transfer: Mapping[str, Any] | None, top: int
+) -> dict[str, Any] | None:
+    """Sources by the gain that was measured for the nearest task of the study."""
+    target = next((one["task"] for one in tasks if transfer and one["task"] in transfer["tasks"]), None)
+    if target is None or transfer is None:
+        return None
+    column = transfer["tasks"].index(target)
+
+    def at(key: str, row: int) -> float | None:
+        return None if transfer[key] is None else float(transfer[key][row][column])
+
+    sources = [
+        {
+            "task": task,
+            "gain": {
+                "value": at("gain", row), "low": at("gain_low", row), "high": at("gain_high", row),
+                "n": transfer["settings"]["seeds"],
+            },
+        }
+        for row, task in enumerate(transfer["tasks"])
+    ]  # fmt: skip
+    sources.sort(key=lambda one: -one["gain"]["value"])
+    return {"target": target, "nearest_task": tasks[0]["task"], "sources": sources[:top]}
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """What may be said of the ranking."""
+    said = []
+    n = found["images"]
+    if found["tasks"]:
+        best = found["tasks"][0]
+        sure = "" if best["first"] is None else f", first in {best['first']:.0%} of resamples of {n} images"
+        said.append(f"Nearest task: {best['task']} (distance {_interval(best['distance'])}{sure}).")
+    if found["unlike"]:
+        said.append(
+            f"Unlike anything known: {best['distance']['value']:.2f} is farther than 95 % of the tasks of "
+            f"left-out datasets lie from their own ({found['threshold']:.2f}); do not rely on the ranking."
+        )
+    if found["tasks"] and (accuracy := found["accuracy"]):
+        first, fifth = accuracy["top1"], accuracy["top5"]
+        said.append(
+            f"On {first['n']} left-out datasets this run names the task right in {first['value']:.0%} of "
+            f"{accuracy['folders']} cases (chance {accuracy['chance1']:.0%}), and has it among the first "
+            f"five in {fifth['value']:.0%}."
+        )
+    if found["readings"]:
+        one = found["readings"][0]
+        said.append(
+            f"Drawn as each semantic task, the masks come nearest to a known one as {one['task']} "
+            f"({_interval(one['distance'])}; of all tasks the {_place(one['rank'])} nearest)."
+        )
+    if found["datasets"]:
+        one = found["datasets"][0]
+        sure = "" if one["first"] is None else f", first in {one['first']:.0%} of resamples"
+        said.append(f"Nearest dataset: {one['dataset']}, {one['modality']} "
+                    f"(distance {_interval(one['distance'])}{sure}).")  # fmt: skip
+    if on := found["pretrain_on"]:
+        best = on["sources"][0]
+        other = "" if on["target"] == on["nearest_task"] else ", the nearest task that was studied"
+        said.append(
+            f"For {on['target']}{other}, pretraining on {best['task']} helped most in the transfer study: "
+            f"{best['gain']['value']:.0%} less error than from scratch."
+        )
+    return said
+
+
+def _interval(estimate: Mapping[str, Any]) -> str:
+    if estimate["low"] is None:
+        return f"{estimate['value']:.2f}"
+    return f"{estimate['value']:.2f}, {estimate['low']:.2f} to {estimate['high']:.2f}"
+
+
+def _place(rank: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th") if rank not in (11, 12, 13) else "th"
+    return f"{rank}{ending}"
