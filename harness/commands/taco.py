@@ -12,9 +12,12 @@ import typer
 
 from data_recipes.errors import UserError, unknown
 from harness import be_quiet
+from harness.commands import taco_use
 from taco_probe.taco.settings import Settings, settings_of
 
 app = typer.Typer(no_args_is_help=True, help="TaCo: an embedding of visual tasks, and what it shows.")
+app.command()(taco_use.transfer)
+app.command()(taco_use.nearest)
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
