@@ -124,7 +124,7 @@ def _show(found: Mapping[str, Any], console: Console) -> None:
         first = found["left_out"][0]
         console.print(f"{len(found['left_out'])} left out, such as {first}", markup=False, soft_wrap=True)
     _table(console, "tasks", found["tasks"], "task", "category")
-    _table(console, "masks drawn as", found["readings"], "task", "rank", "nearest")
+    _table(console, "masks drawn as", found["readings"], "task", "rank", "nearest", "typical")
     _table(console, "known datasets", found["datasets"], "dataset", "modality")
     if found["public"]:
         table = Table(title="public datasets of these modalities", title_justify="left")
@@ -156,11 +156,15 @@ def _table(
     for row in rows:
         one = row[value]
         reach = "" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
-        cells = [*(escape(str(row[name])) for name in names), f"{one['value']:.3f}", reach]
+        cells = [*(_cell(row[name]) for name in names), f"{one['value']:.3f}", reach]
         if sure:
             cells.append("" if row["first"] is None else f"{row['first']:.0%}")
         table.add_row(*cells)
     console.print(table)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else escape(str(value))
 
 
 def _name(run: Path) -> str:

@@ -21,12 +21,12 @@ QUANTILE = 0.95
 
 class Limits(NamedTuple):
     """How far the tasks of left-out datasets lie from their own centres, 95th percentiles: the mean of a task
-    on a dataset, and single instances; `groups` of them, on `datasets`."""
+    on a dataset (`groups` of them), and single instances. `typical`: the mean of each task's means."""
 
     group: float
     instance: float
     groups: int
-    datasets: tuple[str, ...]
+    typical: dict[str, float]
 
 
 class Known:
@@ -53,10 +53,12 @@ class Known:
         self.datasets = self._cells.groups.datasets
         self.modality = dict(plain.rows.select("dataset", "modality").unique().iter_rows())
 
-    def centres(self, without: str = "") -> Floats:
-        """(T, K) unit centres of the tasks over all datasets but one; NaN where a task has no other."""
-        there = self.present & (np.asarray(self.datasets) != without)
-        return _unit((self.means * there[..., None]).sum(axis=1), there.any(axis=1))
+    def centres(self, without: str = "", weight: Floats | None = None) -> Floats:
+        """(T, K) unit centres of the tasks over all datasets but one, or with these weights (D,); NaN where a
+        task has none."""
+        counts = np.array([name != without for name in self.datasets]) if weight is None else weight
+        there: Floats = self.present * counts.astype(np.float64)
+        return _unit(np.matmul(there[:, None], self.means)[:, 0], (there > 0).any(axis=1))
 
     def cells(self, task: str) -> Floats:
         """(D, K) unit means of a task on each dataset; NaN where there are none."""
@@ -71,18 +73,25 @@ class Known:
 
     def limits(self, datasets: Sequence[str]) -> Limits | None:
         """From these datasets, each left out in turn; None where none of their tasks is known elsewhere."""
-        groups, instances = [], []
+        groups: list[float] = []
+        instances, of = [], []
         for name in datasets:
             apart, task = self.left_out(name)
             own = apart[np.arange(len(task)), task]
             instances.append(own[np.isfinite(own)])
-            groups += [own[task == one].mean() for one in np.unique(task)]
-        kept = np.asarray(groups)[np.isfinite(groups)]
-        if not len(kept):
+            groups += [float(own[task == one].mean()) for one in np.unique(task)]
+            of += [self.tasks[one] for one in np.unique(task)]
+        kept = [(group, name) for group, name in zip(groups, of, strict=True) if np.isfinite(group)]
+        if not kept:
             return None
-        each = np.concatenate(instances)
+        typical = {
+            name: float(np.mean([group for group, other in kept if other == name])) for _, name in kept
+        }
         return Limits(
-            float(np.quantile(kept, QUANTILE)), float(np.quantile(each, QUANTILE)), len(kept), tuple(datasets)
+            float(np.quantile([group for group, _ in kept], QUANTILE)),
+            float(np.quantile(np.concatenate(instances), QUANTILE)),
+            len(kept),
+            typical,
         )
 
 

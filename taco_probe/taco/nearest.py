@@ -16,7 +16,8 @@ from taco_probe.taco.newcomer import OWN, Newcomer
 from taco_probe.taco.table import TABLE, Row
 from taco_probe.taco.tasks import TASKS
 
-RESAMPLES = 2000
+RESAMPLES = 2000  # of images
+DATASET_RESAMPLES = 400  # of images and known datasets
 _MODALITIES = 3  # of the nearest datasets, from which public ones are named
 
 
@@ -55,7 +56,7 @@ def nearest(
         "threshold": limits.group if limits else None,
         "threshold_from": list(left_out),
         "images_beyond": None,
-        "readings": _readings(new, embedded, what, draws),
+        "readings": _readings(new, embedded, what, draws, limits),
         "datasets": _datasets(embedded, what, draws, set(held_out))[:top],
         "accuracy": _accuracy(known, left_out),
     }
@@ -90,12 +91,34 @@ def _draws(images: int) -> Floats:
     return np.vstack([np.ones(images), drawn]).astype(np.float64)
 
 
-def _ranked(apart: Floats, image: Any, draws: Floats, names: Sequence[str]) -> list[dict[str, Any]]:
+def _against_tasks(part: Embeddings, what: Known, draws: Floats) -> list[dict[str, Any]]:
+    """The known tasks by their mean distance to these instances, as `_ranked` gives them. How sure the first
+    is also depends on which datasets are known: they are resampled too."""
+    image = part.rows["image"].cast(pl.Int64).to_numpy()
+    rng = np.random.default_rng(SEED)
+    count = len(what.datasets)
+    first = np.zeros(len(what.tasks))
+    for draw in draws[1 : 1 + DATASET_RESAMPLES]:
+        weight = draw[image]
+        times = rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
+        if weight.any():
+            mean = (weight / weight.sum()) @ part.unit
+            apart = distances(mean[None], what.centres(weight=times))[0]
+            first[np.nanargmin(apart)] += 1
+    return _ranked(
+        distances(part.unit, what.centres()), image, draws, what.tasks, first / max(first.sum(), 1)
+    )
+
+
+def _ranked(
+    apart: Floats, image: Any, draws: Floats, names: Sequence[str], first: Floats | None = None
+) -> list[dict[str, Any]]:
     """Names by mean distance, nearest first, with an interval over images and the share of resamples in which
     each is the nearest (None from a single image).
 
     Args:
         apart: (n, C) distances of instances; NaN columns are left out. image: (n,) each one's image.
+        first: (C,) that share, where it is known already.
     """
     kept = np.flatnonzero(np.isfinite(apart).all(axis=0))
     weights = draws[:, np.asarray(image, dtype=np.intp)]
@@ -104,14 +127,16 @@ def _ranked(apart: Floats, image: Any, draws: Floats, names: Sequence[str]) -> l
     ]  # a resample may miss the few images that a task can be made of
     means = weights @ apart[:, kept] / weights.sum(axis=1, keepdims=True)  # (1 + resamples, C)
     images = len(np.unique(image))
-    first = np.bincount(means[1:].argmin(axis=1), minlength=len(kept)) / max(len(means) - 1, 1)
+    if first is None:
+        first = np.zeros(apart.shape[1])
+        np.add.at(first, kept[means[1:].argmin(axis=1)], 1 / max(len(means) - 1, 1))
     found = []
     for place in np.argsort(means[0], kind="stable"):
         low, high = interval(means[1:, place], images) if images > 1 else (None, None)
         found.append({
             "name": names[kept[place]],
             "distance": {"value": float(means[0, place]), "low": low, "high": high, "n": images},
-            "first": float(first[place]) if images > 1 else None,
+            "first": float(first[kept[place]]) if images > 1 else None,
         })  # fmt: skip
     return found
 
@@ -119,35 +144,37 @@ def _ranked(apart: Floats, image: Any, draws: Floats, names: Sequence[str]) -> l
 def _tasks(own: Embeddings, what: Known, draws: Floats, limits: Limits | None, top: int) -> dict[str, Any]:
     if not own.rows.height:
         raise UserError("no image of the folder can be compared with the known tasks")
-    apart = distances(own.unit, what.centres())
-    ranked = _ranked(apart, own.rows["image"].cast(pl.Int64).to_numpy(), draws, what.tasks)
+    ranked = _against_tasks(own, what, draws)
     category = dict(zip(what.tasks, what.categories, strict=True))
     best = ranked[0]
-    beyond = apart[:, what.tasks.index(best["name"])] > limits.instance if limits else None
+    apart = distances(own.unit, what.centres())[:, what.tasks.index(best["name"])]
     return {
         "tasks": [_named(one, "task", category=category[one["name"]]) for one in ranked[:top]],
         "unlike": bool(best["distance"]["value"] > limits.group) if limits else None,
-        "images_beyond": None if beyond is None else float(beyond.mean()),
+        "images_beyond": float((apart > limits.instance).mean()) if limits else None,
     }
 
 
-def _readings(new: Newcomer, embedded: Embeddings, what: Known, draws: Floats) -> list[dict[str, Any]]:
-    """How near the masks lie to each semantic task when they are drawn as that task, nearest first."""
+def _readings(
+    new: Newcomer, embedded: Embeddings, what: Known, draws: Floats, limits: Limits | None
+) -> list[dict[str, Any]]:
+    """How near the masks lie to each semantic task when they are drawn as that task: by rank, then by how far
+    beside what is typical of the task on left-out datasets, since some tasks spread more than others."""
     if new.kind != "masks":
         return []
-    centres, found = what.centres(), []
+    found = []
     for task in embedded.rows["task"].unique(maintain_order=True):
         if task not in what.tasks or TASKS[task].category != "semantic":
             continue
         part = embedded.where(pl.col("task") == task)
-        apart = distances(part.unit, centres)
-        ranked = _ranked(apart, part.rows["image"].cast(pl.Int64).to_numpy(), draws, what.tasks)
+        ranked = _against_tasks(part, what, draws)
         names = [one["name"] for one in ranked]
         place = names.index(task)
-        found.append(
-            {"task": task, "distance": ranked[place]["distance"], "rank": place + 1, "nearest": names[0]}
-        )
-    return sorted(found, key=lambda one: one["distance"]["value"])
+        found.append({
+            "task": task, "rank": place + 1, "nearest": names[0], "distance": ranked[place]["distance"],
+            "typical": limits.typical.get(task) if limits else None,
+        })  # fmt: skip
+    return sorted(found, key=lambda one: (one["rank"], one["distance"]["value"] / (one["typical"] or 1)))
 
 
 def _datasets(embedded: Embeddings, what: Known, draws: Floats, held_out: set[str]) -> list[dict[str, Any]]:
@@ -225,7 +252,11 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     n = found["images"]
     if found["tasks"]:
         best = found["tasks"][0]
-        sure = "" if best["first"] is None else f", first in {best['first']:.0%} of resamples of {n} images"
+        sure = (
+            ""
+            if best["first"] is None
+            else f", first in {best['first']:.0%} of resamples of the {n} images and the known datasets"
+        )
         said.append(f"Nearest task: {best['task']} (distance {_interval(best['distance'])}{sure}).")
     if found["unlike"]:
         said.append(
@@ -242,8 +273,8 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     if found["readings"]:
         one = found["readings"][0]
         said.append(
-            f"Drawn as each semantic task, the masks come nearest to a known one as {one['task']} "
-            f"({_interval(one['distance'])}; of all tasks the {_place(one['rank'])} nearest)."
+            f"Drawn as each semantic task in turn, the masks agree best with what is known as {one['task']} "
+            f"(distance {_interval(one['distance'])}; of all tasks it is the {_place(one['rank'])} nearest)."
         )
     if found["datasets"]:
         one = found["datasets"][0]

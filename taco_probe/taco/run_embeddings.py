@@ -8,8 +8,8 @@ from pathlib import Path
 from data_recipes.errors import UserError
 from taco_probe.taco.embed import embed
 from taco_probe.taco.embeddings import Embeddings, open_embeddings
-from taco_probe.taco.pool import Pool
 from taco_probe.taco.plan import Part
+from taco_probe.taco.pool import Pool
 from taco_probe.taco.pools import pool_of
 
 FOLDER = "embeddings"

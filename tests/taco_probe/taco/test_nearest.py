@@ -270,3 +270,31 @@ def test_pairs_are_matched_by_stem_without_their_endings(tmp_path):
     pairs = Pairs(tmp_path)
     assert len(pairs) == 1
     assert pairs[0].input.shape == pairs[0].target.shape == (48, 48)
+
+
+def test_how_sure_the_first_task_is_depends_on_the_known_datasets_too(paired):
+    """Two tasks that are alike but for which dataset shows them: each resample of datasets may turn them."""
+    known = planted.embeddings(planted.rows(TASKS, DATASETS, 5), dataset=0.0, noise=0.0)
+    rng = np.random.default_rng(3)
+    vectors = known.vectors.copy()
+    rows = known.rows.with_row_index("row")
+    middle = vectors[rows.filter(pl.col("task") == "inversion")["row"][0]]
+    for task in ("inversion", "deblur"):
+        for name in DATASETS:
+            at = rows.filter((pl.col("task") == task) & (pl.col("dataset") == name))["row"].to_numpy()
+            vectors[at] = middle + 0.1 * rng.standard_normal(middle.shape)
+    new = newcomer(paired, SETTINGS)
+    seen = as_seen(new, own="inversion", noise=0.0)
+    own = (new.pool.rows["task"] == OWN).to_numpy()
+    seen.vectors[own] = middle
+    found = nearest(new, seen, Embeddings(vectors, known.rows))["tasks"]
+    assert {one["task"] for one in found[:2]} == {"inversion", "deblur"}
+    assert 0.02 < found[0]["first"] < 0.98
+
+
+def test_readings_are_ordered_by_rank_and_then_beside_what_is_typical_of_the_task(masked, known):
+    new = newcomer(masked, SETTINGS)
+    readings = nearest(new, as_seen(new), known)["readings"]
+    ratios = [one["distance"]["value"] / one["typical"] for one in readings]
+    assert [one["rank"] for one in readings] == [1, 1]
+    assert ratios == sorted(ratios)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -293,3 +297,40 @@ def test_a_study_ends_in_files_that_hold_what_it_returns(pools, tmp_path):
     for key in ("gain", "gain_low", "gain_high"):
         assert np.asarray(found[key]).shape == (4, 4)
     assert (np.asarray(found["gain_low"]) <= np.asarray(found["gain"])).all()
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from tests.taco_probe.taco import planted
+from taco_probe.taco.transfer.grid import run
+from taco_probe.taco.transfer.material import choose
+from taco_probe.taco.transfer.measure import Budget
+tasks = ("foreground_mask", "boundary", "deblur", "inversion")
+train = planted.pool(planted.rows(tasks, ("a",), 4))
+test = planted.pool(planted.rows(tasks, ("c",), 8))
+budget = Budget(pretrain_steps=20, pretrain_batch=4, fine_tune_steps=10, fine_tune_batch=4, examples=4)
+print(repr(run(choose(train, test, tasks), Path(sys.argv[1]), seeds=[0, 1], budget=budget, workers=2,
+               say=lambda line: print(line, flush=True)).errors.tolist()))
+"""
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_leaves_no_process_and_ends_as_if_it_had_not_been(tmp_path):
+    def start(folder):
+        return subprocess.Popen([sys.executable, "-c", _KILLED, folder], stdout=subprocess.PIPE, text=True)
+
+    killed = start(tmp_path / "killed")
+    for _ in range(3):
+        assert killed.stdout.readline().startswith("transfer")
+    children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
+    assert len(children) == 2
+    killed.kill()
+    killed.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}/cmdline").exists() for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    again, whole = (start(tmp_path / name).communicate()[0].splitlines() for name in ("killed", "whole"))
+    assert " of 12 cells are there already" in again[0]
+    assert again[-1] == whole[-1]
