@@ -18,7 +18,6 @@ from taco_probe.taco.tasks import TASKS
 from taco_probe.taco.tasks.alter import STRENGTHS
 from tests.taco_probe.taco.factories import TASKS_USED, dataset, tiny
 
-
 SETS = {  # `two` has one image, `three` no masks
     "one": dataset("one", 8, seed=1),
     "two": dataset("two", 1, seed=2),
