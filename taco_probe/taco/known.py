@@ -57,8 +57,8 @@ class Known:
         """(T, K) unit centres of the tasks over all datasets but one, or with these weights (D,); NaN where a
         task has none."""
         counts = np.array([name != without for name in self.datasets]) if weight is None else weight
-        there: Floats = self.present * counts.astype(np.float64)
-        return _unit(np.matmul(there[:, None], self.means)[:, 0], (there > 0).any(axis=1))
+        there = self.present.astype(np.float64) * counts
+        return _unit(np.matmul(there[:, None], self.means)[:, 0], np.asarray((there > 0).any(axis=1)))
 
     def cells(self, task: str) -> Floats:
         """(D, K) unit means of a task on each dataset; NaN where there are none."""
@@ -70,6 +70,19 @@ class Known:
         (N,)."""
         rows = np.flatnonzero(self._cells.groups.dataset == self.datasets.index(dataset))
         return distances(self._unit[rows], self.centres(without=dataset)), self._cells.task[rows]
+
+    def leads(self, datasets: Sequence[str]) -> tuple[Floats, NDArray[np.bool_]]:
+        """For each task on each of these datasets, left out in turn: how much nearer the nearest task is than
+        the next, and whether it is the right one."""
+        lead, right = [], []
+        for name in datasets:
+            apart, task = self.left_out(name)
+            for one in np.unique(task):
+                mean = apart[task == one].mean(axis=0)
+                if np.isfinite(mean[one]) and np.isfinite(mean).sum() > 1:
+                    lead.append(lead_of(mean))
+                    right.append(bool(np.nanargmin(mean) == one))
+        return np.asarray(lead), np.asarray(right, dtype=bool)
 
     def limits(self, datasets: Sequence[str]) -> Limits | None:
         """From these datasets, each left out in turn; None where none of their tasks is known elsewhere."""
@@ -98,6 +111,12 @@ class Known:
 def distances(unit: Any, centres: Floats) -> Floats:
     """Cosine distances (N, C) of unit vectors (N, K) to unit centres (C, K)."""
     return np.asarray(1 - np.asarray(unit, dtype=np.float64) @ centres.T)
+
+
+def lead_of(apart: Floats) -> float:
+    """How much nearer the nearest of (T,) distances is than the next; NaN is left out."""
+    first, second = np.sort(apart[np.isfinite(apart)])[:2]
+    return float(second - first)
 
 
 def leave_one_dataset_out(

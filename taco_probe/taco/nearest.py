@@ -11,13 +11,14 @@ import polars as pl
 from data_recipes.errors import UserError
 from eval.stats import SEED, interval
 from taco_probe.taco.embeddings import Embeddings
-from taco_probe.taco.known import Floats, Known, Limits, distances, leave_one_dataset_out
+from taco_probe.taco.known import Floats, Known, Limits, distances, lead_of, leave_one_dataset_out
 from taco_probe.taco.newcomer import OWN, Newcomer
-from taco_probe.taco.table import TABLE, Row
+from taco_probe.taco.recommend import pretrain_on, public, sentences, told
 from taco_probe.taco.tasks import TASKS
 
 RESAMPLES = 2000  # of images
 DATASET_RESAMPLES = 400  # of images and known datasets
+ALIKE = 20  # left-out cases that a folder is compared with, at least
 _MODALITIES = 3  # of the nearest datasets, from which public ones are named
 
 
@@ -52,6 +53,7 @@ def nearest(
         "kind": new.kind,
         "reading": new.reading or None,
         "tasks": [],
+        "right": None,
         "unlike": None,
         "threshold": limits.group if limits else None,
         "threshold_from": list(left_out),
@@ -62,26 +64,15 @@ def nearest(
     }
     own = OWN if new.kind == "pairs" else new.reading
     if own:
-        found |= _tasks(embedded.where(pl.col("task") == own), what, draws, limits, top)
+        part = embedded.where(pl.col("task") == own)
+        found |= _tasks(part, what, draws, limits, top)
+        found["right"] = _right(part, what, left_out)
     modalities = list(dict.fromkeys(one["modality"] for one in found["datasets"]))[:_MODALITIES]
     first = found["tasks"][0]["task"] if found["tasks"] else None
-    found["public"] = [_told(row) for row in public(modalities, first)][:top]
-    found["pretrain_on"] = _pretrain_on(found["tasks"], transfer, top)
+    found["public"] = [told(row) for row in public(modalities, first)][:top]
+    found["pretrain_on"] = pretrain_on(found["tasks"], transfer, top)
     found["summary"] = sentences(found)
     return found
-
-
-def public(modalities: Sequence[str], task: str | None) -> list[Row]:
-    """Public datasets of these modalities that the task can be made of (any with masks for none), in the
-    order of the modalities, then the most images. Modalities are alike where they agree up to a comma."""
-    places = {name.partition(",")[0]: place for place, name in reversed(list(enumerate(modalities)))}
-    feeding = [
-        row
-        for row in TABLE
-        if row.modality.partition(",")[0] in places
-        and (task in row.feeds if task in TASKS else row.labels != "none")
-    ]
-    return sorted(feeding, key=lambda row: (places[row.modality.partition(",")[0]], -row.images))
 
 
 def _draws(images: int) -> Floats:
@@ -155,6 +146,17 @@ def _tasks(own: Embeddings, what: Known, draws: Floats, limits: Limits | None, t
     }
 
 
+def _right(own: Embeddings, what: Known, datasets: Sequence[str]) -> dict[str, Any] | None:
+    """How often the nearest task was right among the cases of left-out datasets whose lead over the next was
+    most like this one's: the nearest fifth of all cases, ALIKE at least."""
+    leads, right = what.leads(datasets)
+    if not len(leads):
+        return None
+    lead = lead_of(distances(own.unit, what.centres()).mean(axis=0))
+    alike = np.argsort(np.abs(leads - lead), kind="stable")[: max(ALIKE, len(leads) // 5)]
+    return {"value": float(right[alike].mean()), "n": len(alike), "lead": lead}
+
+
 def _readings(
     new: Newcomer, embedded: Embeddings, what: Known, draws: Floats, limits: Limits | None
 ) -> list[dict[str, Any]]:
@@ -206,97 +208,8 @@ def _named(one: Mapping[str, Any], key: str, **more: Any) -> dict[str, Any]:
     return {key: one["name"], **more, "distance": one["distance"], "first": one["first"]}
 
 
-def _told(row: Row) -> dict[str, Any]:
-    return {
-        "name": row.name, "collection": row.collection, "modality": row.modality, "labels": row.labelled,
-        "images": row.images, "licence": row.licence, "where": row.where,
-    }  # fmt: skip
-
-
 def _accuracy(known: Embeddings, datasets: Sequence[str]) -> dict[str, Any] | None:
     try:
         return leave_one_dataset_out(known, datasets)
     except UserError:
         return None  # of one dataset alone nothing can be left out
-
-
-def _pretrain_on(
-    tasks: Sequence[Mapping[str, Any]], transfer: Mapping[str, Any] | None, top: int
-) -> dict[str, Any] | None:
-    """Sources by the gain that was measured for the nearest task of the study."""
-    target = next((one["task"] for one in tasks if transfer and one["task"] in transfer["tasks"]), None)
-    if target is None or transfer is None:
-        return None
-    column = transfer["tasks"].index(target)
-
-    def at(key: str, row: int) -> float | None:
-        return None if transfer[key] is None else float(transfer[key][row][column])
-
-    sources = [
-        {
-            "task": task,
-            "gain": {
-                "value": at("gain", row), "low": at("gain_low", row), "high": at("gain_high", row),
-                "n": transfer["settings"]["seeds"],
-            },
-        }
-        for row, task in enumerate(transfer["tasks"])
-    ]  # fmt: skip
-    sources.sort(key=lambda one: -one["gain"]["value"])
-    return {"target": target, "nearest_task": tasks[0]["task"], "sources": sources[:top]}
-
-
-def sentences(found: Mapping[str, Any]) -> list[str]:
-    """What may be said of the ranking."""
-    said = []
-    n = found["images"]
-    if found["tasks"]:
-        best = found["tasks"][0]
-        sure = (
-            ""
-            if best["first"] is None
-            else f", first in {best['first']:.0%} of resamples of the {n} images and the known datasets"
-        )
-        said.append(f"Nearest task: {best['task']} (distance {_interval(best['distance'])}{sure}).")
-    if found["unlike"]:
-        said.append(
-            f"Unlike anything known: {best['distance']['value']:.2f} is farther than 95 % of the tasks of "
-            f"left-out datasets lie from their own ({found['threshold']:.2f}); do not rely on the ranking."
-        )
-    if found["tasks"] and (accuracy := found["accuracy"]):
-        first, fifth = accuracy["top1"], accuracy["top5"]
-        said.append(
-            f"On {first['n']} left-out datasets this run names the task right in {first['value']:.0%} of "
-            f"{accuracy['folders']} cases (chance {accuracy['chance1']:.0%}), and has it among the first "
-            f"five in {fifth['value']:.0%}."
-        )
-    if found["readings"]:
-        one = found["readings"][0]
-        said.append(
-            f"Drawn as each semantic task in turn, the masks agree best with what is known as {one['task']} "
-            f"(distance {_interval(one['distance'])}; of all tasks it is the {_place(one['rank'])} nearest)."
-        )
-    if found["datasets"]:
-        one = found["datasets"][0]
-        sure = "" if one["first"] is None else f", first in {one['first']:.0%} of resamples"
-        said.append(f"Nearest dataset: {one['dataset']}, {one['modality']} "
-                    f"(distance {_interval(one['distance'])}{sure}).")  # fmt: skip
-    if on := found["pretrain_on"]:
-        best = on["sources"][0]
-        other = "" if on["target"] == on["nearest_task"] else ", the nearest task that was studied"
-        said.append(
-            f"For {on['target']}{other}, pretraining on {best['task']} helped most in the transfer study: "
-            f"{best['gain']['value']:.0%} less error than from scratch."
-        )
-    return said
-
-
-def _interval(estimate: Mapping[str, Any]) -> str:
-    if estimate["low"] is None:
-        return f"{estimate['value']:.2f}"
-    return f"{estimate['value']:.2f}, {estimate['low']:.2f} to {estimate['high']:.2f}"
-
-
-def _place(rank: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th") if rank not in (11, 12, 13) else "th"
-    return f"{rank}{ending}"

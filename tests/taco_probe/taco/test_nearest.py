@@ -11,8 +11,9 @@ from data_recipes.errors import UserError
 from taco_probe.taco.data.folder import Pairs
 from taco_probe.taco.embeddings import Embeddings
 from taco_probe.taco.known import Known, leave_one_dataset_out
-from taco_probe.taco.nearest import nearest, public
+from taco_probe.taco.nearest import nearest
 from taco_probe.taco.newcomer import OWN, newcomer
+from taco_probe.taco.recommend import public
 from taco_probe.taco.settings import Settings
 from tests.taco_probe.taco import planted
 
@@ -298,3 +299,19 @@ def test_readings_are_ordered_by_rank_and_then_beside_what_is_typical_of_the_tas
     ratios = [one["distance"]["value"] / one["typical"] for one in readings]
     assert [one["rank"] for one in readings] == [1, 1]
     assert ratios == sorted(ratios)
+
+
+def test_how_often_the_nearest_was_right_is_counted_among_cases_of_a_like_lead(paired):
+    """On half of the datasets tasks are told apart; on the others all lies in one heap, where a lead is small
+    and right by chance."""
+    clear, heap = [f"d{k}" for k in range(8)], [f"e{k}" for k in range(8)]
+    good = planted.embeddings(planted.rows(TASKS, clear, 3), dataset=0.0)
+    bad = planted.embeddings(planted.rows(TASKS, heap, 3), task=0.0, dataset=0.0, seed=1)
+    both = Embeddings(np.concatenate([good.vectors, bad.vectors]), pl.concat([good.rows, bad.rows]))
+    new = newcomer(paired, SETTINGS)
+    sure = nearest(new, as_seen(new, own="inversion", noise=0.1), both)["right"]
+    unsure = nearest(new, as_seen(new, own="inversion", task=0.0, dataset="e", noise=1.0), both)["right"]
+    assert sure["value"] > 0.9
+    assert unsure["value"] < 0.5
+    assert sure["lead"] > unsure["lead"]
+    assert sure["n"] == 16 * len(TASKS) // 5
