@@ -11,7 +11,7 @@ from taco_probe.taco.tasks import CATEGORIES
 
 Found = Mapping[str, Any]
 
-# Of a category: number of its colour in templates/base.css, that colour, and its mark as an SVG path around 0.
+# Of a category: its colour's number in templates/base.css, that colour, its mark as an SVG path around 0.
 _NUMBERS = (1, 0, 9)
 _COLOURS = ("#2563eb", "#ea580c", "#0d9488")
 _SHAPES = (
@@ -34,12 +34,13 @@ class Mark:
 
 def marks(categories: Sequence[str]) -> dict[str, Mark]:
     """The marks of categories; those that are not ours share the last shape."""
-    named = [*(name for name in CATEGORIES if name in categories)]
-    named += sorted({*categories} - {*CATEGORIES})
+    ours: list[str] = list(CATEGORIES)
     found = {}
-    for name in named:
-        if name in CATEGORIES:
-            place = CATEGORIES.index(name)
+    for name in (*ours, *sorted({*categories} - {*ours})):
+        if name not in categories:
+            continue
+        if name in ours:
+            place = ours.index(name)
             found[name] = Mark(name, _NUMBERS[place], _COLOURS[place], _SHAPES[place])
         else:
             found[name] = Mark(name, 8, "#475569", _SHAPES[-1])
@@ -111,7 +112,9 @@ class Row:
     note: str = ""
 
 
-def panel(title: str, rows: Sequence[Row], *, scale: float = 100, digits: int = 0, zero: bool = True) -> Panel:
+def panel(
+    title: str, rows: Sequence[Row], *, scale: float = 100, digits: int = 0, zero: bool = True
+) -> Panel:
     """Estimates as bars; `scale` 100 shows shares as percent; `zero` begins the axis at 0."""
     ends = [0.0] if zero else []
     for row in rows:
@@ -128,9 +131,11 @@ def panel(title: str, rows: Sequence[Row], *, scale: float = 100, digits: int = 
         value = found.get("value")
         text = "–" if value is None else decimal(scale * value, digits)
         said = [f"{row.name}: {text}", interval(found, scale=scale, digits=digits)]
-        said += [f"chance {decimal(scale * found['chance'], digits)}"] if found.get("chance") is not None else []
+        said += (
+            [f"chance {decimal(scale * found['chance'], digits)}"] if found.get("chance") is not None else []
+        )
         said += [f"{found['n']} {found.get('over', 'datasets')}"] if found.get("n") is not None else []
-        ends_at = (place(found.get(end)) for end in ("value", "low", "high", "chance"))
-        bars.append(Bar(row.name, row.note, row.number, text, *ends_at, title=", ".join(said)))
+        at = {end: place(found.get(end)) for end in ("value", "low", "high", "chance")}
+        bars.append(Bar(row.name, row.note, row.number, text, **at, title=", ".join(said)))
     below = any(end < 0 for end in ends)
     return Panel(title, axis.ticks, bars, axis.place(0.0) if below else None)

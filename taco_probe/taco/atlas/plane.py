@@ -75,9 +75,9 @@ def plane(
     flat, said = _flat(unit, method, seed)
     low, high = flat.min(axis=0), flat.max(axis=0)
     places = 16 + (flat - low) / np.maximum(high - low, 1e-12) * (np.array([WIDTH, HEIGHT]) - 32)
-    named = rows.select("task", "category", "dataset", "modality", "image").rows()
+    named = rows.select("task", "category", "dataset", "modality", "image").rows(named=True)
     points = [
-        Point(round(float(x), 1), round(float(HEIGHT - y), 1), *row, tile=tile if pool else -1)
+        Point(round(float(x), 1), round(float(HEIGHT - y), 1), tile=tile if pool else -1, **row)
         for tile, ((x, y), row) in enumerate(zip(places, named, strict=True))
     ]
     return Plane(points, said, numbers.height, _sheet(pool, kept) if pool else "")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_recipes.errors import UserError
-from data_recipes.page import write_page
+from data_recipes.page import render
+from data_recipes.tables import write_text
 from taco_probe.taco.atlas import figures, heat, plane, scores, ways
 from taco_probe.taco.atlas.marks import decimal, interval, marks, percent, probability, spoken
 from taco_probe.taco.embeddings import Embeddings, open_embeddings
@@ -72,8 +73,7 @@ def build(
     if material.why:
         say(material.why)
     out.mkdir(parents=True, exist_ok=True)
-    context = view(material, method=method)
-    write_page(out / "index.html", "taco/page.html", style=STYLES, script="taco/page.js", **context)
+    write_text(page(material, method=method), out / "index.html")
     drawn = figures.save(figures.draw(material.found), out / "figures")
     return Report(out / "index.html", drawn)
 
@@ -103,7 +103,7 @@ def read(folder: Path) -> Material:
 
 
 def _pool(folder: Path, found: Mapping[str, Any]) -> tuple[Pool | None, str]:
-    """The test pool that the analysis, or the first run it names, says where to find; or why there is none."""
+    """The test pool, where the analysis or the first run that it names says it is; or why there is none."""
     runs = found.get("runs") or {}
     named = (runs.get("variants", {}).get(runs.get("main")) or {}).get("folders") or []
     for place in (folder, *(folder / str(name) for name in named)):
@@ -114,6 +114,12 @@ def _pool(folder: Path, found: Mapping[str, Any]) -> tuple[Pool | None, str]:
             except (OSError, ValueError, KeyError, TypeError, UserError) as error:
                 return None, f"the pool of the test instances is not there: {' '.join(str(error).split())}"
     return None, "no pools.json says where the pool of the test instances lies"
+
+
+def page(material: Material, *, method: plane.Method = "tsne") -> str:
+    """The page as text. Raises as `view`."""
+    context = view(material, method=method)
+    return render("taco/page.html", style=STYLES, script="taco/page.js", **context)
 
 
 def view(material: Material, *, method: plane.Method = "tsne") -> dict[str, Any]:

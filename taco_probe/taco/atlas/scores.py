@@ -38,7 +38,7 @@ GALLERIES = {
     "both": "all other datasets",
 }
 _SCORES = {
-    "top1": "top-1: the nearest instance of another dataset is of the same task, %",
+    "top1": "top-1: the nearest instance is of the same task, %",
     "map": "mean average precision, %",
 }
 _CONFUSIONS = 12
@@ -51,16 +51,16 @@ def retrieval(found: Found) -> dict[str, Any]:
     panels = []
     for score, title in _SCORES.items():
         rows = [
-            Row("TaCo" if name == main else f"TaCo {name}", by[gallery][score], MAIN, name)
+            Row("TaCo", by[gallery][score], MAIN, name)
             for name, by in own["variants"].items()
             if gallery in by and (name == main or runs["variants"][name]["view"] == "both")
         ]
         rows += [
-            Row(NAMES.get(row["view"], row["view"]), row[score], CONTROL, f"control: {row['variant']}")
+            Row(NAMES.get(row["view"], row["view"]), row[score], CONTROL)
             for row in found.get("controls", {}).get("rows", ())
         ]
         rows += [
-            Row(NAMES.get(row["baseline"], row["baseline"]), row[score], BASELINE, "baseline")
+            Row(NAMES.get(row["baseline"], row["baseline"]), row[score], BASELINE)
             for row in found.get("baselines", {}).get("rows", ())
         ]
         panels.append(panel(title, rows))
@@ -133,7 +133,8 @@ def _confusions(found: Found) -> list[dict[str, str]]:
     ]
     wrong.sort(key=lambda one: -one[0])
     return [
-        {"share": percent(share), "task": spoken(a), "taken": spoken(b)} for share, a, b in wrong[:_CONFUSIONS]
+        {"share": percent(share), "task": spoken(a), "taken": spoken(b)}
+        for share, a, b in wrong[:_CONFUSIONS]
     ]
 
 
@@ -151,7 +152,11 @@ def shortcut(found: Found) -> list[dict[str, Any]]:
 
 
 def _unique(found: Found) -> dict[str, str]:
-    return {"value": percent(found["value"], 1), "null": percent(found["null"], 1), "p": probability(found["p"])}
+    return {
+        "value": percent(found["value"], 1),
+        "null": percent(found["null"], 1),
+        "p": probability(found["p"]),
+    }
 
 
 def silhouette(found: Found) -> list[Panel]:
@@ -216,7 +221,12 @@ def transfer(found: Found) -> dict[str, Any]:
     """Does distance predict transfer?"""
     own = found["transfer"]
     agreement = own["agreement"]
-    words = {"taco": "TaCo", "task2vec": "Task2Vec-like", "pixels": "raw pixels", "category": "category alone"}
+    words = {
+        "taco": "TaCo",
+        "task2vec": "Task2Vec-like",
+        "pixels": "raw pixels",
+        "category": "category alone",
+    }
     rows = [
         Row(words.get(name, name), by, MAIN if name == "taco" else BASELINE)
         for name, by in agreement.items()
@@ -225,7 +235,7 @@ def transfer(found: Found) -> dict[str, Any]:
     if random := agreement.get("random"):
         rows.append(Row("random distances", random, BASELINE, "95 % range"))
     if own.get("given_category"):
-        rows.append(Row("TaCo, given the category", own["given_category"], REFERENCE))
+        rows.append(Row("TaCo, given category", own["given_category"], REFERENCE))
     tasks = [spoken(task) for task in own["tasks"]]
     widest = max((abs(one) for row in own["gain"] for one in row if one is not None), default=0) or 1
     return {
@@ -233,13 +243,13 @@ def transfer(found: Found) -> dict[str, Any]:
         "settings": own.get("settings", {}),
         "agreement": panel("rank correlation of nearness and gain, within targets", rows, scale=1, digits=2),
         "gains": panel(
-            "mean gain of pretraining, %",
+            "mean gain where pretraining was on, %",
             [
                 Row(text, own.get(key), MAIN)
                 for key, text in (
-                    ("same_task", "on the same task"),
-                    ("same_category", "on another of its category"),
-                    ("other_category", "on one of another category"),
+                    ("same_task", "same task"),
+                    ("same_category", "same category"),
+                    ("other_category", "other category"),
                 )
             ],
         ),
@@ -267,10 +277,11 @@ def natural(found: Found) -> Panel:
     """Retrieval between photographs and medical images."""
     own = found["natural"]
     words = {
-        "natural_to_medical": "photograph asked, medical images answer",
-        "medical_to_natural": "medical image asked, photographs answer",
-        "medical_to_medical": "medical image asked, medical images answer",
+        "natural_to_medical": "photograph in medical",
+        "medical_to_natural": "medical in photographs",
+        "medical_to_medical": "medical in medical",
     }
     return panel(
-        "top-1 in %", [Row(text, (own.get(key) or {}).get("top1"), MAIN) for key, text in words.items()]
+        "top-1 in %: what is looked up, and where",
+        [Row(text, (own.get(key) or {}).get("top1"), MAIN) for key, text in words.items()],
     )

@@ -12,7 +12,7 @@ from taco_probe.dynamics.sheets import Cell
 from taco_probe.plots import Band, Line, Plot, Scale
 from taco_probe.taco.atlas.marks import Found, Mark, decimal, interval, marks, percent, probability, spoken
 
-SIDE = 132  # of the square a path is drawn in
+SIDES = 132, 96  # of the box that a path is drawn in
 _ALL = "all"
 _SHADES = (0.5, 1.0, 1.5, 2.0)  # of shift over typical distance
 
@@ -66,7 +66,7 @@ def ways(paths: Found) -> dict[str, Any]:
         ],
         "n": paths["n"],
         "left_out": paths["left_out"],
-        "side": SIDE,
+        "sides": SIDES,
     }
 
 
@@ -78,11 +78,11 @@ def _pick(rows: Sequence[Found], alteration: str, category: str, measure: str) -
 def _judged(row: Found | None) -> dict[str, Any]:
     if row is None or row["value"] is None:
         return {"value": "–", "interval": "", "null": "", "p": "–", "sure": False}
-    null = f"{decimal(row['null'], 2)}" if row["null"] is not None else "–"
+    digits = 0 if row["measure"] == "turning" else 2
     return {
-        "value": decimal(row["value"], 2),
-        "interval": interval(row, digits=2),
-        "null": null,
+        "value": decimal(row["value"], digits),
+        "interval": interval(row, digits=digits),
+        "null": decimal(row["null"], digits),
         "p": probability(row["p"]),
         "sure": row["p"] is not None and row["p"] < 0.05,
     }
@@ -100,11 +100,11 @@ def _curve(curves: Sequence[Found], alteration: str, named: Mapping[str, Mark]) 
     lines, bands = [], []
     for one in every:
         number = named[one["category"]].number
-        known = [(x, p) for x, p in zip(one["strengths"], one["distance"], strict=True) if p["value"] is not None]
+        known = [
+            (x, p) for x, p in zip(one["strengths"], one["distance"], strict=True) if p["value"] is not None
+        ]
         points = [(x, p["value"]) for x, p in known]
-        lines.append(
-            Line(number, scale.polyline(points), one["category"], True, marks=scale.places(points))
-        )
+        lines.append(Line(number, scale.polyline(points), one["category"], True, marks=scale.places(points)))
         if known and all(p["low"] is not None for _, p in known):
             low, high = ([(x, p[end]) for x, p in known] for end in ("low", "high"))
             bands.append(Band(number, scale.polyline([*low, *reversed(high)])))
@@ -112,11 +112,12 @@ def _curve(curves: Sequence[Found], alteration: str, named: Mapping[str, Mark]) 
 
 
 def _way(one: Found, named: Mapping[str, Mark]) -> Way:
-    """Points fill the square; both axes have one scale, so that what is straight looks straight."""
+    """Points fill the box; both axes have one scale, so that what is straight looks straight."""
     points = np.array(one["points"], dtype=float)
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    half = float(max(np.ptp(points, axis=0).max() / 2, 1e-9))
-    places = SIDE / 2 + (points - middle) / half * (SIDE / 2 - 10) * (1, -1)
+    room = np.array(SIDES) / 2
+    scale = float(((room - 10) / np.maximum(np.ptp(points, axis=0) / 2, 1e-9)).min())
+    places = room + (points - middle) * scale * (1, -1)
     dots = [
         (round(float(x), 1), round(float(y), 1), round(0.15 + 0.85 * at / (len(places) - 1), 2))
         for at, (x, y) in enumerate(places)
@@ -164,7 +165,8 @@ def _shift(row: Found | None) -> Cell:
     if row is None or row["value"] is None:
         return Cell("–")
     value = row["value"]
-    title = f"{interval(row, digits=2)}; moved {decimal(row['shift'])}, typical {decimal(row['typical'])}, {row['paths']} paths"
+    moved = f"moved {decimal(row['shift'])}, typical {decimal(row['typical'])}"
+    title = f"{interval(row, digits=2)}; {moved}, {row['paths']} paths"
     return Cell(decimal(value, 2), sum(value >= edge for edge in _SHADES), title)
 
 
@@ -175,5 +177,3 @@ def _crossed(row: Found | None) -> Cell:
     into = ", ".join(f"{spoken(name)} {percent(part)}" for name, part in list(row["into"].items())[:4])
     title = f"of {row['of']} paths" + (f"; into {into}" if into else "")
     return Cell(percent(share), min(4, int(4 * share + 0.999)), title)
-
-
