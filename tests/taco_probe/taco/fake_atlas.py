@@ -304,7 +304,11 @@ def _transfer(tasks: Sequence[str], categories: Mapping[str, str]) -> dict[str, 
 
 
 def _noise(task: str, dataset: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(2))  # type: ignore[return-value]
+    """Noise, each picture of its own brightness."""
+    first, second = (
+        rng.integers(0, rng.integers(40, 256), (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(2)
+    )
+    return first, second
 
 
 def _pool(folder: Path, test: Embeddings, pixels: Pixels) -> None:
