@@ -1,4 +1,4 @@
-"""What failure tasks do: how sharp clusters of tasks are, and whether failed instances are told from right ones.
+"""What failure tasks do: how sharp clusters of tasks are, and whether failed instances are told from right.
 
 - margin: cosine of an instance to its own task's centroid minus that to the nearest other task's, centroids
   over the other datasets.
@@ -8,7 +8,7 @@
 - AUROC: the chance that a failed instance lies farther from the centroid of the task it claims to be than a
   right one of the same task and dataset does; centroids over right instances of the other datasets.
 
-Every number counts tasks alike. Legend: N instances, W width, C cells (a task in a dataset), T tasks, D datasets.
+Every number counts tasks alike. Legend: N instances, T tasks.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from taco_probe.taco.analysis.intervals import (
     codes,
     contrast,
     measured,
+    origin,
     over_seeds,
 )
 from taco_probe.taco.analysis.ranking import Codes
@@ -58,7 +59,7 @@ def sharpness(
 
 
 def _margin(right: Embeddings, held_out: Collection[str], seed: int | None) -> Measured:
-    cosines, task, tasks = _to_centres(right, right)
+    cosines, task = _to_centres(right, right)
     own = cosines[np.arange(len(task)), task]
     cosines[np.arange(len(task)), task] = -np.inf
     margin = np.where(np.isfinite(own), own - cosines.max(axis=1), np.nan)
@@ -66,15 +67,16 @@ def _margin(right: Embeddings, held_out: Collection[str], seed: int | None) -> M
     return measured(margin[asked.to_numpy(), None], ["margin"], right.rows.filter(asked), seed)
 
 
-def _to_centres(embeddings: Embeddings, right: Embeddings) -> tuple[Values, Codes, list[str]]:
-    """Cosines (N, T) of instances with centroids of tasks over right instances of other datasets, each dataset
-    alike; -inf where no other dataset has the task. Also (N,) own tasks, and the tasks' names."""
+def _to_centres(embeddings: Embeddings, right: Embeddings) -> tuple[Values, Codes]:
+    """Cosines (N, T) of instances with centroids of tasks over right instances of other datasets and
+    patients, each dataset alike; -inf where no other dataset has the task. Also (N,) own tasks, -1 for one
+    that has no right instances."""
     cells = silhouette.centres(right.unit, right.rows.select(_CELL))
     tasks = sorted(cells.rows["task"].unique())
-    of_cell, home = codes(cells.rows["task"]), cells.rows["dataset"].to_numpy()
+    of_cell, home = codes(cells.rows["task"]), origin(cells.rows["dataset"]).to_numpy()
     number = {name: place for place, name in enumerate(tasks)}
     task = np.array([number.get(name, -1) for name in embeddings.rows["task"]], np.int64)
-    dataset = embeddings.rows["dataset"].to_numpy()
+    dataset = origin(embeddings.rows["dataset"]).to_numpy()
     found = np.full((len(task), len(tasks)), -np.inf)
     for name in np.unique(dataset):
         other = home != name
@@ -84,20 +86,21 @@ def _to_centres(embeddings: Embeddings, right: Embeddings) -> tuple[Values, Code
         centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         mine = dataset == name
         found[mine] = np.where(known, embeddings.unit[mine] @ centres.T, -np.inf)
-    return found, task, tasks
+    return found, task
 
 
 def _peakedness(right: Embeddings, seed: int | None) -> Measured:
     cells = silhouette.centres(right.unit, right.rows.select(_CELL))
     task, dataset = codes(cells.rows["task"]), codes(cells.rows["dataset"])
     distances = 1.0 - (cells.unit @ cells.unit.T).astype(np.float64)
-    datasets = int(dataset.max()) + 1
+    unit = codes(origin(cells.rows["dataset"]))
+    units = int(unit.max()) + 1
     every = np.ones(len(task), bool)
-    without = [_peak(distances, task, dataset, dataset != d) for d in range(datasets)]
+    without = [_peak(distances, task, dataset, unit != u) for u in range(units)]
     return Measured(
         ("peakedness",),
         np.array([_peak(distances, task, dataset, every)]),
-        np.array(without if datasets >= FEWEST else [], float)[:, None],
+        np.array(without if units >= FEWEST else [], float)[:, None],
         "datasets",
         seed,
     )
@@ -157,7 +160,7 @@ def told_apart(embeddings: Embeddings, seed: int | None = None) -> dict[str, Mea
 def _auroc(right: Embeddings, failed: Embeddings, seed: int | None) -> Measured:
     near = []
     for embeddings in (right, failed):
-        cosines, task, _ = _to_centres(embeddings, right)
+        cosines, task = _to_centres(embeddings, right)
         own = np.where(task >= 0, cosines[np.arange(len(task)), task], -np.inf)
         rows = embeddings.rows.select(*_CELL).with_columns(near=pl.Series(own))
         near.append(rows.filter(pl.col("near").is_finite()).group_by(_CELL).agg("near"))
@@ -181,4 +184,3 @@ def apart_summarised(runs: Sequence[tuple[int | None, Embeddings]]) -> Found | N
     kinds = {kind: average([run[kind] for run in numbers], "auroc") for kind in numbers[0]}
     whole = kinds.pop("")
     return None if whole is None else {"auroc": whole | {"chance": 0.5}, "kinds": kinds}
-

@@ -27,6 +27,8 @@ Values = NDArray[np.float64]
 Over = Literal["datasets", "images"]
 Found = dict[str, Any]
 FEWEST = 3  # datasets that an interval for other datasets can be had from
+# Datasets of one patient: never in each other's gallery, and left out together.
+_OF_ONE_PATIENT = {"ct_radiographs": "chest_ct"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def measured(values: Values, names: Sequence[str], rows: pl.DataFrame, seed: int
     kept = np.isfinite(values).all(axis=1)
     values, rows = values[kept], rows.filter(pl.Series(kept))
     task, dataset = codes(rows["task"]), codes(rows["dataset"])
-    over: Over = "datasets" if len(np.unique(dataset)) >= FEWEST else "images"
-    unit = dataset if over == "datasets" else codes(images(rows))
+    origins = codes(origin(rows["dataset"]))
+    over: Over = "datasets" if len(np.unique(origins)) >= FEWEST else "images"
+    unit = origins if over == "datasets" else codes(images(rows))
     units = int(unit.max(initial=-1)) + 1
     shape = (units, int(task.max(initial=-1)) + 1, int(dataset.max(initial=-1)) + 1)
     cell = np.ravel_multi_index((unit, task, dataset), shape) if len(rows) else unit
@@ -141,6 +144,11 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
 def codes(names: pl.Series) -> NDArray[np.int64]:
     """Numbers of the names, in alphabetical order."""
     return np.unique(names.to_numpy(), return_inverse=True)[1].astype(np.int64)
+
+
+def origin(datasets: pl.Series) -> pl.Series:
+    """Names of datasets, with one name for those of one patient."""
+    return datasets.replace(_OF_ONE_PATIENT)
 
 
 def images(rows: pl.DataFrame) -> pl.Series:

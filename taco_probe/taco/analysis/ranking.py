@@ -25,7 +25,7 @@ BLOCK = 256  # queries at a time
 
 def keys(query: Vectors, gallery: Vectors, labels: Codes, rng: np.random.Generator) -> Keys:
     """(m, D) and (n, D) vectors of length 1, (n,) labels below 4096 -> (m, n) keys."""
-    near = np.clip(np.rint((query @ gallery.T + 1.0) * _FINEST), 0, None).astype(np.int64)
+    near: Keys = np.clip(np.rint((query @ gallery.T + 1.0) * _FINEST), 0, None).astype(np.int64)
     near <<= _CHANCE
     near |= rng.integers(1 << _CHANCE, size=near.shape, dtype=np.int64)
     near <<= _LABEL

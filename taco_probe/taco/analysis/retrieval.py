@@ -1,7 +1,9 @@
 """Retrieval of tasks across datasets: which task have the instances nearest to one of a dataset never seen.
 
-Queries are instances of held-out datasets. The gallery never holds an instance of the query's own dataset, so
-the look of a dataset cannot help. Legend: N instances, m queries, G gallery, T tasks.
+Queries are instances of held-out datasets. The gallery never holds an instance of the query's own dataset, or
+of another dataset of the same patient, so the look of a dataset cannot help.
+
+Legend: N instances, m queries, G gallery, T tasks.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from taco_probe.taco.analysis import chance, ranking
-from taco_probe.taco.analysis.intervals import Found, Measured, Values, average, measured
+from taco_probe.taco.analysis.intervals import Found, Measured, Values, average, measured, origin
 from taco_probe.taco.embeddings import Embeddings
 
 Gallery = Literal["training", "held_out", "both"]
@@ -70,7 +72,8 @@ def plain(embeddings: Embeddings) -> Embeddings:
 def search(
     embeddings: Embeddings, queries: pl.Expr, gallery: pl.Expr, *, k: int = K, seed: int = 0
 ) -> Retrieved:
-    """Retrieval of `queries` among the instances of `gallery` that are of other datasets than the query's.
+    """Retrieval of `queries` among the instances of `gallery` that are of other datasets, and
+    patients, than the query's.
 
     Args:
         seed: of the order of instances that are equally near.
@@ -78,13 +81,13 @@ def search(
     rows = embeddings.rows.select("task", "category", "dataset", "image")
     names, task = np.unique(rows["task"].to_numpy(), return_inverse=True)
     categories = _categories(rows, names)
-    dataset = rows["dataset"].to_numpy()
+    dataset, home = rows["dataset"].to_numpy(), origin(rows["dataset"]).to_numpy()
     asked = rows.select(_=queries).to_series().to_numpy()
     held = np.broadcast_to(rows.select(_=gallery).to_series().to_numpy(), len(dataset))
     unit, rng = embeddings.unit, np.random.default_rng(seed)
     parts, values, nearest, unanswerable = [], [], [], 0
     for name in np.unique(dataset[asked]):
-        inside = np.flatnonzero(held & (dataset != name))
+        inside = np.flatnonzero(held & (home != home[dataset == name][0]))
         counts = np.bincount(task[inside], minlength=len(names))
         mine = np.flatnonzero(asked & (dataset == name))
         found = mine[counts[task[mine]] > 0]
@@ -170,5 +173,3 @@ def confusion(runs: Sequence[Retrieved], tasks: Sequence[str]) -> Found:
         for task, nearest, share in shares.select("task", "nearest", "share").iter_rows():
             total[number[task], number[nearest]] += share / datasets[task] / len(runs)
     return {"tasks": list(tasks), "share": [list(map(float, row)) if row.any() else None for row in total]}
-
-

@@ -1,8 +1,9 @@
 """The dataset shortcut: do embeddings tell where a picture is from, rather than what is done to it?
 
-Three readings. Is the instance nearest to a query, among those of other tasks and other images, of the query's
-dataset? How much better are tasks retrieved within a dataset than from another one? How much of the variance
-do tasks and datasets explain (`variance.py`)? Legend: N instances, m queries, D datasets, T tasks.
+Is the instance nearest to a query, among those of other tasks and other images, of the query's dataset? How
+much better are tasks retrieved within a dataset than from another one? A third reading is in `variance.py`.
+
+Legend: N instances, m queries, D datasets, T tasks.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ class _Table:
         tasks = int(task.max()) + 1
         counts = _table(dataset, task, tasks)
         of_image = _table(image, task, tasks)
-        return cls(task, dataset, image, np.unique(dataset, return_index=True)[1], counts, counts > 0, of_image)
+        return cls(
+            task, dataset, image, np.unique(dataset, return_index=True)[1], counts, counts > 0, of_image
+        )
 
 
 def _table(one: ranking.Codes, task: ranking.Codes, tasks: int) -> ranking.Codes:

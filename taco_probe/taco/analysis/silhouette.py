@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from taco_probe.taco.analysis import shuffling
-from taco_probe.taco.analysis.intervals import FEWEST, Found, Measured, Values, average, codes
+from taco_probe.taco.analysis.intervals import FEWEST, Found, Measured, Values, average, codes, origin
 from taco_probe.taco.analysis.ranking import Codes
 from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings, Vectors
@@ -50,7 +50,7 @@ def _from_products(products: Values, sizes: Values, unit: Vectors, labels: Codes
 
 @dataclass(frozen=True)
 class Points:
-    """What is clustered: (n, W) vectors of length 1, and the dataset of each; None for a mean over several."""
+    """What is clustered: (n, W) vectors of length 1, and rows with at least task and category."""
 
     unit: Vectors
     rows: pl.DataFrame
@@ -83,12 +83,12 @@ def measured(embeddings: Embeddings, by: By, level: Level, seed: int | None = No
     """The mean silhouette, and what it is without each dataset."""
     right = plain(embeddings)
     whole = points(right, by, level)
-    names = sorted(right.rows["dataset"].unique())
+    names = sorted(origin(right.rows["dataset"]).unique())
     if len(names) < FEWEST:
         without: list[float] = []
     elif by == "category" and level == "centroids":
         cells = points(right, "task", "centroids")
-        kept = ((cells.rows["dataset"] != name).to_numpy() for name in names)
+        kept = ((origin(cells.rows["dataset"]) != name).to_numpy() for name in names)
         means = (centres(cells.unit[k], cells.rows.filter(k).select("task", "category")) for k in kept)
         without = [_mean(mean, by) for mean in means]
     else:
@@ -107,7 +107,7 @@ def _without_each(found: Points, by: By) -> list[float]:
     """The mean silhouette without each dataset."""
     task, category = found.labelled
     labels = task if by == "task" else category[task]
-    dataset = codes(found.rows["dataset"])
+    dataset = codes(origin(found.rows["dataset"]))
     clusters, datasets = int(labels.max()) + 1, int(dataset.max()) + 1
     cell = dataset * clusters + labels
     sums = np.zeros((datasets * clusters, found.unit.shape[1]), np.float32)
@@ -119,9 +119,7 @@ def _without_each(found: Points, by: By) -> list[float]:
     for d in range(datasets):
         kept = dataset != d
         left = whole[kept] - products[kept, d]
-        values.append(
-            float(_from_products(left, every - sizes[d], found.unit[kept], labels[kept]).mean())
-        )
+        values.append(float(_from_products(left, every - sizes[d], found.unit[kept], labels[kept]).mean()))
     return values
 
 
@@ -151,9 +149,7 @@ def null(embeddings: Embeddings, by: By, level: Level, *, permutations: int, see
     )
 
 
-def summarised(
-    runs: Sequence[tuple[int | None, Embeddings]], *, permutations: int = PERMUTATIONS
-) -> Found:
+def summarised(runs: Sequence[tuple[int | None, Embeddings]], *, permutations: int = PERMUTATIONS) -> Found:
     """Silhouettes by category and by task, of centroids and of instances, over runs that differ in their
     seed; the null is the first run's."""
     shown: Found = {}

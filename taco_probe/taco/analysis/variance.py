@@ -1,11 +1,11 @@
 """How much of the variance of embeddings the task explains, and how much the dataset.
 
-R2 as in a permutational analysis of variance (Anderson 2001, Austral Ecology 26) of vectors of length 1, whose
-squared Euclidean distance is twice their cosine distance. Cells are not of one size and some are empty, so
-what a factor explains depends on the other: `alone` is without the other, `value` what it adds to the other
-(the type II sum of squares), and `shared` can't be told apart. Tests shuffle what would be exchangeable if the
-factor did nothing: tasks within an image; whole images between datasets that have the same
-categories of tasks; categories between tasks.
+R2 as in a permutational analysis of variance (Anderson 2001, Austral Ecology 26) of vectors of length 1,
+whose squared Euclidean distance is twice their cosine distance. Cells are not of one size and some are empty,
+so what a factor explains depends on the other: `alone` is without the other, `value` what it adds to the
+other (the type II sum of squares), and `shared` can't be told apart. Tests shuffle what would be exchangeable
+if the factor did nothing: tasks within an image; whole images between datasets that have the same categories
+of tasks; categories between tasks.
 
 Legend: N instances, W width, A and B levels of two factors, I images.
 """
@@ -98,7 +98,7 @@ class _Sums:
 
     def grouped(self, groups: Codes) -> _Sums:
         """Levels put together: `groups` (A,) names the group of each."""
-        return _Sums(_merged(self.sums, groups), np.bincount(groups, self.sizes))
+        return _Sums(_merged(self.sums, groups), np.bincount(groups, self.sizes).astype(np.float64))
 
     @property
     def alone(self) -> float:
@@ -151,7 +151,9 @@ class _Model:
             float((vectors.astype(np.float64) ** 2).sum()),
             task,
             dataset,
-            *(_Sums.of(vectors, labels) for labels in (task, dataset, image)),
+            _Sums.of(vectors, task),
+            _Sums.of(vectors, dataset),
+            _Sums.of(vectors, image),
             _counts(task, dataset),
             _counts(image, task),
             home,

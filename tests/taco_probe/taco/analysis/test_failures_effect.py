@@ -83,7 +83,9 @@ def test_sharper_clusters_are_sharper_by_every_measure() -> None:
 
 
 def test_runs_are_paired_by_seed_and_seeds_of_one_side_only_are_left_out() -> None:
-    runs = [[sharpness(planted(task=1, seed=seed), seed) for seed in seeds] for seeds in ((0, 1, 5), (1, 2, 0))]
+    runs = [
+        [sharpness(planted(task=1, seed=seed), seed) for seed in seeds] for seeds in ((0, 1, 5), (1, 2, 0))
+    ]
     seeds, found = failures.pairs(*runs)
     assert seeds == [0, 1]
     assert found["margin"]["difference"]["value"] == pytest.approx(0)

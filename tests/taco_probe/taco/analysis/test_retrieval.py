@@ -93,7 +93,7 @@ def test_queries_without_an_answer_are_counted_and_left_out() -> None:
 
 
 def test_a_task_of_few_datasets_counts_as_much_as_one_of_many() -> None:
-    # t0 is one dataset's only and lies where t1 lies in the gallery: it is always wrong, all others are right.
+    # t0 is asked for by one dataset only and lies where t1 lies in the gallery: always wrong, others right.
     embeddings = planted(task=5, noise=0.1, tasks=3, lacking=[(0, 1), (0, 2), (0, 3)])
     vectors = embeddings.vectors.copy()
     rows = embeddings.rows
@@ -105,3 +105,14 @@ def test_a_task_of_few_datasets_counts_as_much_as_one_of_many() -> None:
     assert tasks == {"t0": 0, "t1": 1, "t2": 1}
     share = retrieval.confusion([found[0][1]], ["t0", "t1", "t2"])["share"]
     assert share == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_datasets_of_one_patient_are_not_in_each_others_gallery_and_count_once() -> None:
+    embeddings = planted(task=5, noise=0.1, datasets=5)
+    renamed = {"d0": "chest_ct", "d1": "ct_radiographs"}
+    rows = embeddings.rows.with_columns(pl.col("dataset").replace(renamed))
+    held = ("chest_ct", "ct_radiographs")
+    same = Embeddings(embeddings.vectors, rows)
+    assert retrieval.across(same, "held_out", held).unanswerable == 2 * 6 * 4
+    found = retrieval.summarised([(0, retrieval.across(same, "both", (*held, "d2", "d3")))])["top1"]
+    assert (found["n"], found["over"]) == (3, "datasets")

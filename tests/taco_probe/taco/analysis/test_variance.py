@@ -75,7 +75,9 @@ def test_without_an_effect_p_is_uniform_though_images_have_looks_of_their_own(fa
         strengths[factor] = 0.0
     found = []
     for seed in range(300):
-        embeddings = planted(**strengths, tasks=9, datasets=5, images=3, lacking=LACKING[:3], width=8, seed=seed)
+        embeddings = planted(
+            **strengths, tasks=9, datasets=5, images=3, lacking=LACKING[:3], width=8, seed=seed
+        )
         found.append(variance(embeddings, permutations=39, seed=seed).factors[factor].p)
     shares = [np.mean(np.array(found) <= level) for level in (0.1, 0.25, 0.5, 0.75)]
     assert shares == pytest.approx([0.1, 0.25, 0.5, 0.75], abs=0.08)
