@@ -1,4 +1,4 @@
-"""Embeddings whose make-up is known: vectors that are sums of the directions of a task, a dataset and an image."""
+"""Embeddings whose make-up is known: sums of the directions of a task, a dataset and an image."""
 
 from __future__ import annotations
 
