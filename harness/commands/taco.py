@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -52,7 +53,7 @@ def _value(name: str, value: Any) -> Any:
     """
     kind = Settings.model_fields[name].annotation
     if get_origin(kind) is tuple:
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return _words(value)
     if kind not in (int, float, str) and value not in get_args(kind):
         raise unknown(name, value, get_args(kind))
     return value
@@ -64,20 +65,52 @@ def train(
     output_dir: Annotated[Path, typer.Option("--output_dir", help="For the runs: OUT/<variant>-s<seed>/.")],
     seeds: Annotated[str, typer.Option(help="One encoder each, such as 1,2,3.")] = "1",
     variants: Annotated[
-        str, typer.Option(help="Of main, no_failures, input, target, shuffled; with commas.")
+        str,
+        typer.Option(help="With commas: main, no_failures, and the controls input, target, shuffled."),
     ] = "main",
+    control_seeds: Annotated[
+        str, typer.Option("--control_seeds", help="Seeds of the controls (else those of --seeds).")
+    ] = "",
     data: Annotated[
         list[str] | None,
         typer.Option(help="A dataset of yours: NAME=PATH of a folder or an npz file; may be repeated."),
     ] = None,
+    save_steps: Annotated[
+        int, typer.Option("--save_steps", min=0, help="Steps between two checkpoints; 0: none.")
+    ] = 100,
+    threads: Annotated[int | None, typer.Option(min=1, help="That torch uses (else as it chooses).")] = None,
     **said: Any,
 ) -> None:
-    """Train encoders, one for each variant and seed; those that are finished already stay as they are."""
+    """Train encoders, one for each variant and seed. Finished ones stay as they are; what was killed goes on.
+
+    Without --datasets and --held_out, on what installed packages carry: docs/taco.md.
+    """
+    from harness.taco import train_all
+    from taco_probe.taco.sources import read_places
+
     be_quiet()
     settings = settings_of(said, "imax taco train")
-    raise UserError(f"not built yet: {settings.encoder} {output_dir} {seeds} {variants} {data}")
+    runs = train_all(
+        settings,
+        output_dir,
+        seeds=_numbers(seeds),
+        variants=_words(variants),
+        control_seeds=_numbers(control_seeds),
+        places=read_places(data or ()),
+        argv=sys.argv[1:],
+        save_steps=save_steps,
+        threads=threads,
+    )
+    for run in runs:
+        typer.echo(f"trained: {run}")
 
 
-@app.callback()
-def _taco() -> None:
-    """Keeps `train` a command of its own while it is the only one."""
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Raises UserError: no whole numbers with commas."""
+    if wrong := [word for word in _words(text) if not word.isdecimal()]:
+        raise UserError(f"seeds: whole numbers from 0 with commas, such as 1,2,3, not {wrong[0]!r}")
+    return tuple(int(word) for word in _words(text))
