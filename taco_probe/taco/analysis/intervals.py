@@ -118,17 +118,22 @@ def average(runs: Sequence[Measured], name: str, chance: str = "", within: bool 
 
 
 def contrast(first: Sequence[Measured], second: Sequence[Measured], name: str) -> Found | None:
-    """First minus second, paired dataset by dataset, and seed by seed where both have the same seeds, or
-    where the second has none (raw pixels)."""
+    """First minus second, paired dataset by dataset. Runs are paired by seed where the two share at least two
+    seeds (others are left out), or where the second has none (raw pixels)."""
     if not all(group and all(run.known(name) for run in group) for group in (first, second)):
         return None
     over = first[0].over
     by_seed = {run.seed: run for run in second}
-    if set(by_seed) == {run.seed for run in first} or set(by_seed) == {None}:
-        pairs = [(run.one(name), by_seed.get(run.seed, second[0]).one(name)) for run in first]
+    no_seed = set(by_seed) == {None}
+    shared = [run for run in first if no_seed or run.seed in by_seed]
+    if no_seed or len(shared) > 1 or len(first) == len(second) == len(shared):
+        pairs = [(run.one(name), by_seed[None if no_seed else run.seed].one(name)) for run in shared]
         paired = [Replicate(one.values - two.values, one.without - two.without) for one, two in pairs]
         return _as_found(paired, over, len(paired), p=True)
     one, two = ([run.one(name) for run in group] for group in (first, second))
+    if len(one[0].without) < 2:
+        value = float(np.mean([run.values[0] for run in one]) - np.mean([run.values[0] for run in two]))
+        return {"value": value, "low": None, "high": None, "n": 1, "over": over, "seeds": 1, "p": None}
     return _json(difference(one, two, 0), over, len(one[0].without), min(len(one), len(two)), p=True)
 
 

@@ -78,7 +78,7 @@ def search(
     Args:
         seed: of the order of instances that are equally near.
     """
-    rows = embeddings.rows.select("task", "category", "dataset", "image")
+    rows = embeddings.rows.select("task", "category", "dataset", "modality", "image")
     names, task = np.unique(rows["task"].to_numpy(), return_inverse=True)
     categories = _categories(rows, names)
     dataset, home = rows["dataset"].to_numpy(), origin(rows["dataset"]).to_numpy()
