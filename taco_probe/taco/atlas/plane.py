@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import PIL.Image
@@ -24,6 +24,7 @@ _QUALITY = 72
 _FEWEST_TSNE = 30
 
 Method = Literal["tsne", "pca"]
+METHODS: tuple[Method, ...] = get_args(Method)
 Numbers = NDArray[np.intp]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,11 @@ from typing import Any, NamedTuple
 from data_recipes.errors import UserError
 from data_recipes.page import render
 from data_recipes.tables import write_text
+from taco_probe.taco.analysis.analyze import FILE
 from taco_probe.taco.atlas import figures, heat, plane, scores, ways
 from taco_probe.taco.atlas.marks import decimal, interval, marks, percent, probability, spoken
-from taco_probe.taco.embeddings import Embeddings, open_embeddings
-from taco_probe.taco.pool import Pool, open_pool
+from taco_probe.taco.atlas.reading import Material, read
 
-FILE = "analysis.json"
-EMBEDDINGS = "test"
 STYLES = ("dynamics/page.css", "taco/page.css")
 
 # Sections that need a key of the analysis, and what makes it.
@@ -34,15 +31,6 @@ _NEEDS = {
 }
 
 
-class Material(NamedTuple):
-    """What an atlas is made of. Without embeddings or pool, `why` says so, in words for a reader."""
-
-    found: Mapping[str, Any]
-    test: Embeddings | None = None
-    pool: Pool | None = None
-    why: str = ""
-
-
 class Report(NamedTuple):
     """What was written."""
 
@@ -57,11 +45,10 @@ def build(
     method: plane.Method = "tsne",
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Writes OUT/index.html and OUT/figures/ from the folder of an analysis.
+    """Writes OUT/index.html and OUT/figures/ from the folder of an analysis, or of one run.
 
     Args:
-        folder: with analysis.json; beside it test.npy and test.parquet, and pools.json, or the runs that
-            analysis.json names, for the 2-D view and the examples.
+        folder: as `reading.read` takes it.
         out: where to.
         method: how the 2-D view is projected.
         say: told what is missing.
@@ -76,44 +63,6 @@ def build(
     write_text(page(material, method=method), out / "index.html")
     drawn = figures.save(figures.draw(material.found), out / "figures")
     return Report(out / "index.html", drawn)
-
-
-def read(folder: Path) -> Material:
-    """The analysis in a folder, and its embeddings and pool where they are there.
-
-    Raises:
-        UserError: no analysis there, or none that can be read.
-    """
-    try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} holds no {FILE}: `imax taco analyze RUN` makes one") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / FILE} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{folder / FILE} is no analysis: it holds no keys")
-    try:
-        test = open_embeddings(folder, EMBEDDINGS)
-    except UserError as error:
-        return Material(found, why=f"{error}")
-    pool, why = _pool(folder, found)
-    if pool is not None and not pool.rows.drop("strength").equals(test.rows.drop("strength")):
-        pool, why = None, "the pool of the test instances is another one than the embeddings are of"
-    return Material(found, test, pool, why)
-
-
-def _pool(folder: Path, found: Mapping[str, Any]) -> tuple[Pool | None, str]:
-    """The test pool, where the analysis or the first run that it names says it is; or why there is none."""
-    runs = found.get("runs") or {}
-    named = (runs.get("variants", {}).get(runs.get("main")) or {}).get("folders") or []
-    for place in (folder, *(folder / str(name) for name in named)):
-        if (place / "pools.json").is_file():
-            try:
-                where = json.loads((place / "pools.json").read_text(encoding="utf-8"))
-                return open_pool(place / where["test"]), ""
-            except (OSError, ValueError, KeyError, TypeError, UserError) as error:
-                return None, f"the pool of the test instances is not there: {' '.join(str(error).split())}"
-    return None, "no pools.json says where the pool of the test instances lies"
 
 
 def page(material: Material, *, method: plane.Method = "tsne") -> str:

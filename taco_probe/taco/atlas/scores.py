@@ -33,8 +33,8 @@ NAMES = {
     "clip": "CLIP",
 }
 GALLERIES = {
-    "training": "datasets trained on",
-    "held_out": "held-out datasets",
+    "training": "the datasets trained on",
+    "held_out": "other held-out datasets",
     "both": "all other datasets",
 }
 _SCORES = {

@@ -11,11 +11,16 @@ import numpy as np
 import polars as pl
 
 from taco_probe.taco.analysis import distances, paths
+from taco_probe.taco.analysis.runs import digest
 from taco_probe.taco.embeddings import Embeddings
+from taco_probe.taco.pools import write_places
+from taco_probe.taco.settings import Settings, write_settings
+from taco_probe.taco.training import SETTINGS, WEIGHTS
 from tests.taco_probe.taco.planted_map import clusters, joined, trajectories, unit
 
 WIDTH = 48
 SIDE = 32
+RUN = "main-s1"
 VARIANT, OTHER = "both+negatives", "both+none"
 TASKS = {
     f"{category}_{k}": category for category in ("semantic", "generative", "transformation") for k in "abc"
@@ -34,7 +39,7 @@ def write(
     pixels: Pixels | None = None,
     resamples: int = 12,
 ) -> dict[str, Any]:
-    """Writes analysis.json, test.npy, test.parquet, pools.json and the pool; returns the analysis."""
+    """Writes analysis.json and, in RUN, embeddings and pools; returns the analysis."""
     folder.mkdir(parents=True, exist_ok=True)
     test = _embeddings(tasks, datasets, images, seed=0)
     again = _embeddings(tasks, datasets, images, seed=0, noise=1)
@@ -51,10 +56,28 @@ def write(
         ],
     }
     (folder / "analysis.json").write_text(json.dumps(found))
-    test.save(folder, "test")
-    _pool(folder / "pool", test, pixels or _noise)
-    (folder / "pools.json").write_text(json.dumps({"test": "pool"}))
+    _run(folder / RUN, {"test": test, "paths": ways}, pixels or _noise)
     return found
+
+
+def _run(folder: Path, embedded: Mapping[str, Embeddings], pixels: Pixels) -> None:
+    """A finished run whose embeddings are kept: its weights are never read."""
+    folder.mkdir()
+    write_settings(Settings(), folder / SETTINGS)
+    (folder / WEIGHTS).write_bytes(b"weights")
+    for part, found in embedded.items():
+        _pool(folder / f"pool-{part}", found, pixels)
+        found.save(folder / "embeddings", part)
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Notes where the pools of a run lie, and that its embeddings are of them."""
+    places = {part: folder.resolve() / f"pool-{part}" for part in ("test", "paths")}
+    write_places(places, folder)
+    for part, place in places.items():
+        made_of = {"encoder": digest(folder / WEIGHTS), "pool": str(place)}
+        (folder / "embeddings" / f"{part}.json").write_text(json.dumps(made_of))
 
 
 def estimate(value: float, half: float = 0.06, chance: float | None = None) -> dict[str, Any]:
@@ -211,7 +234,7 @@ def scores(tasks: Mapping[str, str], datasets: Sequence[str]) -> dict[str, Any]:
 
 def _runs(tasks: Mapping[str, str], datasets: Sequence[str]) -> dict[str, Any]:
     variants = {
-        name: {"view": view, "failures": failures, "seeds": [1, 2, 3], "folders": []}
+        name: {"view": view, "failures": failures, "seeds": [1, 2, 3], "folders": [RUN]}
         for name, view, failures in (
             (VARIANT, "both", "negatives"),
             (OTHER, "both", "none"),
@@ -312,7 +335,7 @@ def _noise(task: str, dataset: str, rng: np.random.Generator) -> tuple[np.ndarra
 
 
 def _pool(folder: Path, test: Embeddings, pixels: Pixels) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     rng = np.random.default_rng(0)
     pairs = [pixels(row["task"], row["dataset"], rng) for row in test.rows.iter_rows(named=True)]
     for place, name in enumerate(("inputs", "targets")):
@@ -326,7 +349,7 @@ def with_names(folder: Path, swap: Mapping[str, str]) -> None:
     for old, new in swap.items():
         text = text.replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1])
     (folder / "analysis.json").write_text(text)
-    for file in (folder / "test.parquet", folder / "pool" / "rows.parquet"):
+    for file in (folder / RUN).rglob("*.parquet"):
         rows = pl.read_parquet(file)
         for old, new in swap.items():
             rows = rows.with_columns(pl.col(pl.String).str.replace_all(old, new, literal=True))

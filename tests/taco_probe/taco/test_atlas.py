@@ -14,6 +14,7 @@ from taco_probe.taco.embeddings import open_embeddings
 from taco_probe.taco.pool import open_pool
 from tests.eval.run_folders import HOSTILE
 from tests.taco_probe.taco import fake_atlas
+from tests.taco_probe.taco.fake_atlas import RUN
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,9 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def folder(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "analysis")
+    folder = shutil.copytree(made, tmp_path / "analysis")
+    fake_atlas.settle(folder / RUN)
+    return folder
 
 
 def found_in(folder):
@@ -75,21 +78,26 @@ def test_an_empty_analysis_is_a_page_of_what_is_missing(tmp_path):
     made = report.build(tmp_path, tmp_path / "out", say=said.append)
     assert made.page.read_text().count("is not in this analysis") >= 10
     assert made.figures == []
-    assert "test" in said[0]
+    assert said == ["the runs that were analysed are not there any more"]
 
 
-def test_without_pool_there_are_points_and_no_thumbnails(folder):
-    (folder / "pools.json").unlink()
+def test_without_its_runs_an_analysis_has_neither_view_nor_examples(folder):
+    shutil.rmtree(folder / RUN)
     page = page_of(folder)
-    assert 'id="plane"' in page
-    assert 'id="sheet"' not in page
-    assert "no pools.json says where" in page
+    assert 'id="plane"' not in page
+    assert page.count("the runs that were analysed are not there any more") == 2
 
 
-def test_a_pool_of_other_instances_is_not_shown(folder):
-    rows = open_pool(folder / "pool").rows
-    rows.reverse().write_parquet(folder / "pool" / "rows.parquet")
-    assert "another one than the embeddings are of" in page_of(folder)
+def test_without_its_pool_a_run_says_so(folder):
+    shutil.rmtree(folder / RUN / "pool-test")
+    assert "is gone; the run" in page_of(folder)
+
+
+def test_a_run_alone_is_measured_alone(folder):
+    page = page_of(folder / RUN)
+    for there in ('class="map"', 'id="plane"', 'class="way ', 'class="examples"'):
+        assert there in page
+    assert "Retrieval is not in this analysis" in page
 
 
 def test_an_analysis_that_is_not_there_or_broken_or_of_another_form_is_refused(folder, tmp_path):
@@ -158,7 +166,7 @@ def test_branches_join_at_their_distance_and_span_their_tasks(made):
 
 
 def test_the_view_takes_tasks_and_datasets_alike_and_finds_their_thumbnails(made):
-    test, pool = open_embeddings(made, "test"), open_pool(made / "pool")
+    test, pool = open_embeddings(made / RUN / "embeddings", "test"), open_pool(made / RUN / "pool-test")
     view = plane.plane(test, pool, method="pca", number=72)
     assert view.of == 144
     assert len(view.points) == 72
@@ -173,13 +181,13 @@ def test_the_view_takes_tasks_and_datasets_alike_and_finds_their_thumbnails(made
 
 
 def test_a_picture_by_t_sne_says_so(made):
-    view = plane.plane(open_embeddings(made, "test"), None)
+    view = plane.plane(open_embeddings(made / RUN / "embeddings", "test"), None)
     assert view.method.startswith("t-SNE")
     assert {point.tile for point in view.points} == {-1}
 
 
 def test_every_task_has_its_pairs_from_several_datasets(made):
-    pairs = plane.pairs(open_pool(made / "pool"), list(fake_atlas.TASKS))
+    pairs = plane.pairs(open_pool(made / RUN / "pool-test"), list(fake_atlas.TASKS))
     assert [one["task"] for one in pairs] == list(fake_atlas.TASKS)
     assert all(len(set(one["datasets"])) == 3 for one in pairs)
     assert {dataset for one in pairs for dataset in one["datasets"]} == set(fake_atlas.DATASETS)

@@ -112,8 +112,8 @@ MEAN = """c => {
 def test_thumbnails_are_those_of_the_point(page, path, at):
     """The left half of the card has the brightness of that instance's input in the pool."""
     root = path.parent.parent
-    row = pl.read_parquet(root / "test.parquet").row(at, named=True)
-    inputs = np.load(root / "pool" / "inputs.npy")
+    row = pl.read_parquet(root / "main-s1" / "embeddings" / "test.parquet").row(at, named=True)
+    inputs = np.load(root / "main-s1" / "pool-test" / "inputs.npy")
     point = page.locator(f"#plane path[data-tile='{at}']")
     assert (point.get_attribute("data-task"), point.get_attribute("data-image")) == (
         row["task"],
