@@ -108,6 +108,30 @@ def train(
         typer.echo(f"trained: {run}")
 
 
+@app.command()
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Of an analysis, or of a run, which is then measured alone."),
+    ],
+    output_dir: Annotated[
+        Path | None, typer.Option("--output_dir", help="For index.html and figures/ (FOLDER/atlas).")
+    ] = None,
+    view: Annotated[str, typer.Option(help="The 2-D picture: tsne or pca.")] = "tsne",
+) -> None:
+    """Draw the atlas: one offline page of tasks, distances, trajectories and examples, and figures."""
+    from taco_probe.taco.atlas.plane import METHODS
+    from taco_probe.taco.atlas.report import build
+
+    be_quiet()
+    if view not in METHODS:
+        raise unknown("view", view, METHODS)
+    made = build(folder, output_dir or folder / "atlas", method=view, say=typer.echo)
+    typer.echo(f"written: {made.page}")
+    for path in made.figures:
+        typer.echo(f"written: {path}")
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
