@@ -36,18 +36,22 @@ def transfer(
     """
     import torch
 
-    from taco_probe.taco.run_embeddings import run_embeddings, same_pools
+    from taco_probe.taco.analysis.runs import read_runs, variants
     from taco_probe.taco.transfer import DEFAULT_TASKS, Budget, study
 
     be_quiet()
     console = Console()
-    train, test = same_pools(runs)
+    groups = variants(read_runs(runs))
+    main, *others = groups
+    if others:
+        console.print(f"distances of {main} alone, not of {', '.join(others)}", style="dim", markup=False)
+    first = groups[main][0]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = tuple(part.strip() for part in tasks.split(",") if part.strip()) or DEFAULT_TASKS
     found = study(
-        {_name(run): run_embeddings(run) for run in runs},
-        train,
-        test,
+        {run.folder.resolve().name: run.embedded("test", quiet=False) for run in groups[main]},
+        first.pool("train"),
+        first.pool("test"),
         output_dir,
         tasks=chosen,
         seeds=range(seeds),
@@ -74,22 +78,23 @@ def nearest(
 ) -> None:
     """Rank the known tasks and datasets by how near a folder of images lies, and say how sure that is."""
     from data_recipes.tables import write_text
+    from taco_probe.taco.analysis.runs import Run
     from taco_probe.taco.embed import embed
     from taco_probe.taco.nearest import nearest as rank
     from taco_probe.taco.newcomer import newcomer
-    from taco_probe.taco.run_embeddings import run_embeddings
     from taco_probe.taco.settings import read_settings
+    from taco_probe.taco.training import SETTINGS
 
     be_quiet()
     if labels not in ("classes", "instances"):
         raise unknown("labels", labels, ("classes", "instances"))
-    settings = read_settings(run / "settings.yaml")
+    settings = read_settings(run / SETTINGS)
     gains = read_transfer(transfer) if transfer else None
     new = newcomer(folder, settings, images=images, labels="classes" if labels == "classes" else "instances")
     found = {"folder": str(folder), "run": str(run)} | rank(
         new,
         embed(run, new.pool),
-        run_embeddings(run),
+        Run(run, settings).embedded("test", quiet=False),
         held_out=settings.held_out,
         transfer=gains,
         top=top,
@@ -165,7 +170,3 @@ def _table(
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else escape(str(value))
-
-
-def _name(run: Path) -> str:
-    return run.resolve().name

@@ -113,9 +113,8 @@ def _ranked(
     """
     kept = np.flatnonzero(np.isfinite(apart).all(axis=0))
     weights = draws[:, np.asarray(image, dtype=np.intp)]
-    weights = weights[
-        weights.sum(axis=1) > 0
-    ]  # a resample may miss the few images that a task can be made of
+    # A resample may miss the few images that a task can be made of.
+    weights = weights[weights.sum(axis=1) > 0]
     means = weights @ apart[:, kept] / weights.sum(axis=1, keepdims=True)  # (1 + resamples, C)
     images = len(np.unique(image))
     if first is None:

@@ -11,21 +11,19 @@ import pytest
 from data_recipes.errors import UserError
 from harness.cli import run as imax
 from harness.commands.taco_use import read_transfer
-from taco_probe.taco import run_embeddings as module
 from taco_probe.taco.encoder import TaskEncoder
-from taco_probe.taco.run_embeddings import run_embeddings, same_pools
 from taco_probe.taco.settings import Settings, write_settings
 from tests.taco_probe.taco import planted
 
 TASKS = ("foreground_mask", "boundary", "deblur", "inversion")
 
 
-def make_run(folder, *, pools, seed=0):
+def make_run(folder, *, pools, view="both"):
     """A finished run with random weights."""
     from safetensors.torch import save_file
 
     settings = Settings(
-        size=64, tasks_used=TASKS, datasets=("a", "b"), held_out=("c",), mixed_precision="no", seed=seed
+        size=64, tasks_used=TASKS, datasets=("a", "b"), held_out=("c",), mixed_precision="no", view=view
     )
     folder.mkdir(parents=True)
     write_settings(settings, folder / "settings.yaml")
@@ -97,27 +95,27 @@ def test_nearest_shows_tables_and_writes_json(run, tmp_path, capsys):
     assert all(line in said for line in found["summary"])
 
 
-def test_the_test_pool_is_embedded_once_and_again_when_the_files_are_broken(run, monkeypatch):
-    first = run_embeddings(run)
-    monkeypatch.setattr(module, "embed", None)
-    assert np.array_equal(run_embeddings(run).vectors, first.vectors)
-    (run / "embeddings/test.npy").write_bytes(b"cut")
-    with pytest.raises(TypeError):  # would embed again
-        run_embeddings(run)
-    monkeypatch.undo()
-    assert run_embeddings(run).vectors == pytest.approx(first.vectors, abs=1e-5)
+def test_the_distances_are_those_of_the_main_variant_and_controls_are_named_as_left_out(
+    run, pools, tmp_path, capsys
+):
+    control = make_run(tmp_path / "input-s0", pools=pools, view="input")
+    few = ["--pretrain_steps", "1", "--fine_tune_steps", "1", "--seeds", "1", "--workers", "1"]
+    where = ["--output_dir", str(tmp_path), "--tasks", ",".join(TASKS)]
+    imax(["taco", "transfer", str(control), str(run), *where, *few])
+    assert "distances of both+negatives alone, not of input+negatives" in capsys.readouterr().out
+    assert list(read_transfer(tmp_path / "transfer.json")["by_run"]) == ["main-s0"]
 
 
-def test_runs_of_other_pools_and_files_that_are_no_study_are_refused(run, pools, tmp_path):
-    other = write_pool(tmp_path / "test", planted.pool(planted.rows(TASKS, ("a", "b"), 4)))
-    with pytest.raises(UserError, match="has another test pool"):
-        same_pools([run, make_run(tmp_path / "run", pools=pools | {"test": other})])
-    with pytest.raises(UserError, match="name at least one run"):
-        same_pools([])
-    with pytest.raises(UserError, match=r"no run of imax taco train"):
-        same_pools([tmp_path])
+def test_files_that_are_no_study_and_labels_that_are_none_are_refused(run, tmp_path):
     (tmp_path / "x.json").write_text("[1]")
     with pytest.raises(UserError, match=r"x.json is no transfer.json"):
         read_transfer(tmp_path / "x.json")
     with pytest.raises(UserError, match=r"none.json"):
         read_transfer(tmp_path / "none.json")
+    with pytest.raises(UserError, match="unknown labels 'instance': did you mean 'instances'"):
+        imax(["taco", "nearest", str(tmp_path), "--run", str(run), "--labels", "instance"])
+    with pytest.raises(UserError, match="is no run of imax taco train"):
+        imax(["taco", "nearest", str(tmp_path), "--run", str(tmp_path)])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no images"):
+        imax(["taco", "nearest", str(tmp_path / "empty"), "--run", str(run)])
