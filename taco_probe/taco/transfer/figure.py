@@ -10,7 +10,6 @@ import matplotlib
 import numpy as np
 
 from taco_probe.taco.tasks import CATEGORIES
-from taco_probe.taco.transfer.agreement import within_ranks
 
 # By the target's category; told apart in greys too. Filled: the source is of the same category.
 _MARKS = {"semantic": ("#0b5fa5", "o"), "generative": ("#c75000", "s"), "transformation": ("#4b8b3b", "^")}
@@ -28,22 +27,24 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
         1, 2, figsize=(13, 5.6), width_ratios=(1, 1.25), layout="constrained"
     )
     category = np.asarray([found["categories"][task] for task in tasks])
-    nearness, gained = within_ranks(distance), within_ranks(gain)
     away = ~np.eye(len(tasks), dtype=bool)
+    # Less the target's mean: how easily a target is helped is not what is asked.
+    gained = gain - np.where(away, gain, 0).sum(axis=0) / (len(tasks) - 1)
     for name in CATEGORIES:
         colour, mark = _MARKS[name]
         for same in (True, False):
             at = away & (category == name)[None] & ((category[:, None] == category[None]) == same)
             kind = {"facecolors": colour if same else "none", "edgecolors": colour, "marker": mark, "s": 26}
-            left.scatter(nearness[at], gained[at], **kind, label=name if same else None)
+            left.scatter(distance[at], gained[at], **kind, label=name if same else None)
     taco = found["agreement"]["taco"]
     left.set_title(
-        f"rank correlation of nearness and gain {taco['value']:.2f} "
+        f"rank correlation of nearness and gain within targets {taco['value']:.2f} "
         f"({taco['low']:.2f} to {taco['high']:.2f}), p {taco['p']:.3f}",
         fontsize=9,
     )
-    left.set_xlabel("rank of TaCo distance among the target's sources (right: farther)")
-    left.set_ylabel("rank of gain among the target's sources (up: helps more)")
+    left.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    left.set_xlabel("TaCo distance of source and target")
+    left.set_ylabel("gain less the target's mean gain (up: helps more than other sources)")
     left.legend(title="target (filled: source of its category)", fontsize=8, title_fontsize=8)
     largest = max(float(np.abs(gain).max()), 1e-6)
     image = right.imshow(gain, cmap="PuOr", vmin=-largest, vmax=largest)

@@ -24,6 +24,7 @@ from data_recipes.errors import UserError, unknown
 from taco_probe.taco.analysis.cells import PLAIN
 from taco_probe.taco.pool import Pool
 from taco_probe.taco.tasks import TASKS
+from taco_probe.taco.transfer.agreement import MIN_TASKS
 
 SIDE = 64  # pixels; the U-Net's images
 MEASURED = 96  # instances of a target that are measured on, at most, of all datasets alike
@@ -80,11 +81,13 @@ def choose(train: Pool, test: Pool, tasks: Sequence[str] = DEFAULT_TASKS) -> Mat
     """The study's instances of these tasks; failed and altered instances of the pools are left out.
 
     Raises:
-        UserError: an unknown task, one twice, or no dataset of a pool that all tasks are made of.
+        UserError: an unknown task, one twice, too few, or no dataset of a pool that all tasks are made of.
     """
     for task in tasks:
         if task not in TASKS:
             raise unknown("task", task, TASKS)
+    if len(tasks) < MIN_TASKS:
+        raise UserError(f"{len(tasks)} tasks are too few for a transfer study: at least {MIN_TASKS}")
     if len(set(tasks)) < len(tasks):
         raise UserError("a task is named twice among the tasks of the study")
     pretrain = complete(train.rows, tasks)

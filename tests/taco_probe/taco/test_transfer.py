@@ -90,9 +90,10 @@ def test_without_a_held_out_dataset_that_is_whole_the_known_ones_are_used_and_it
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        (("foreground_mask", "colorization"), "no dataset of the training pool has instances of all"),
+        ((*FOUR, "colorization"), "no dataset of the training pool has instances of all"),
         (("deblr",), "unknown task 'deblr': did you mean 'deblur'"),
-        (("deblur", "deblur"), "named twice"),
+        ((*FOUR, "deblur"), "named twice"),
+        (FOUR[:3], "3 tasks are too few"),
     ],
 )
 def test_tasks_that_the_pools_cannot_give_are_refused(pools, tasks, message):
