@@ -44,7 +44,7 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
     )
     left.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     left.set_xlabel("TaCo distance of source and target")
-    left.set_ylabel("gain less the target's mean gain (up: helps more than other sources)")
+    left.set_ylabel("gain less the target's mean gain")
     left.legend(title="target (filled: source of its category)", fontsize=8, title_fontsize=8)
     largest = max(float(np.abs(gain).max()), 1e-6)
     image = right.imshow(gain, cmap="PuOr", vmin=-largest, vmax=largest)
