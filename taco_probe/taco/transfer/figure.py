@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 
 from taco_probe.taco.tasks import CATEGORIES
+from taco_probe.taco.transfer.results import p_text
 
 # By the target's category; told apart in greys too. Filled: the source is of the same category.
 _MARKS = {"semantic": ("#0b5fa5", "o"), "generative": ("#c75000", "s"), "transformation": ("#4b8b3b", "^")}
@@ -39,7 +40,7 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
     taco = found["agreement"]["taco"]
     left.set_title(
         f"rank correlation of nearness and gain within targets {taco['value']:.2f} "
-        f"({taco['low']:.2f} to {taco['high']:.2f}), p {taco['p']:.3f}",
+        f"({taco['low']:.2f} to {taco['high']:.2f}), {p_text(taco)}",
         fontsize=9,
     )
     left.axhline(0, color="0.8", linewidth=0.8, zorder=0)

@@ -101,7 +101,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         f"the same task: {_percent(found['same_task'])}), "
         "against the same fine-tuning from scratch; minus is less error.",
         f"TaCo distance and gain agree by a rank correlation of {_interval(taco)} within targets "
-        f"(permutation p {taco['p']:.3f}): "
+        f"(permutation {p_text(taco)}): "
         + ("tasks that lie nearer helped more." if taco["low"] > 0 and taco["p"] <= 0.05 else
            "tasks that lie nearer helped less." if taco["high"] < 0 and taco["p"] <= 0.05 else
            "that nearer tasks help more is not shown here."),
@@ -119,7 +119,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     more = given["low"] > 0 and given["p"] <= 0.05
     said.append(
         f"Given the category, TaCo distance {'adds' if more else 'is not shown to add'} to what predicts "
-        f"gain (partial correlation {_interval(given)}, p {given['p']:.3f})."
+        f"gain (partial correlation {_interval(given)}, {p_text(given)})."
     )
     if (reliable := found["reliability"]) is not None:
         said.append(
@@ -173,6 +173,11 @@ def _percent(estimate: Mapping[str, Any]) -> str:
         -100 * estimate[key] for key in ("value", "high", "low")
     )  # of the error, not the gain
     return f"{value:+.0f} % ({low:+.0f} to {high:+.0f})"
+
+
+def p_text(estimate: Mapping[str, Any]) -> str:
+    """Such as "p 0.012" or "p < 0.001"."""
+    return "p < 0.001" if estimate["p"] < 0.001 else f"p {estimate['p']:.3f}"
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:
