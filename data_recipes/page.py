@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,13 @@ def image_uri(image: PIL.Image.Image, *, longest: int = 448, quality: int | None
     return data_uri(buffer.getvalue(), "image/jpeg")
 
 
-def render(template: str, *, style: str | None = None, script: str | None = None, **context: Any) -> str:
+def render(
+    template: str, *, style: str | Sequence[str] = (), script: str | None = None, **context: Any
+) -> str:
     """A page as text. Every value of the context is escaped where the template shows it.
 
     Args:
-        style: a style sheet of `templates/` to add to `base.css`.
+        style: a style sheet of `templates/` to add to `base.css`, or several.
         script: a script of `templates/`; a page without one runs none.
 
     Raises:
@@ -68,7 +71,7 @@ def render(template: str, *, style: str | None = None, script: str | None = None
         lstrip_blocks=True,
     )
     environment.filters |= {"embedded": embedded, "number": number, "signed": signed}
-    sheet = "".join(_own(name) for name in ("base.css", style) if name)
+    sheet = "".join(map(_own, ("base.css", *([style] if isinstance(style, str) else style))))
     code = _own(script) if script else ""
     policy = ["default-src 'none'", "img-src data:", f"style-src {_hash(sheet)}"]
     policy += [f"script-src {_hash(code)}"] if code else []

@@ -20,6 +20,7 @@ COMMANDS = {
     "annotate": ("harness.commands.annotate", "annotate", "Let a run fill in a mixture's missing tasks."),
     "leaderboard": ("harness.commands.evaluate", "leaderboard", "Compare runs: a table and an HTML page."),
     "dynamics": ("harness.commands.dynamics", "app", "Measure and compare optimisation dynamics."),
+    "taco": ("harness.commands.taco", "app", "Map visual tasks: train encoders, analyse, report."),
     "study": ("harness.commands.study", "app", "Run recipes x models x seeds, and report on one page."),
     "models": ("harness.commands.models", "models", "The models by name: weights, terms, memory."),
     "tiny": ("harness.commands.tiny", "tiny", "Write a family's tiny flavour, to try a path without a GPU."),

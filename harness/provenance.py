@@ -91,12 +91,14 @@ class Diary:
         argv: Sequence[str],
         step: int,
         begin: bool = True,
+        program: str = "harness/train.py",
     ) -> None:
         """
         Args:
             argv: the command line.
             step: that this session starts from.
             begin: write at once, rather than with the first note.
+            program: that the command line is of.
         """
         old = run.provenance()
         self._run = run
@@ -108,7 +110,7 @@ class Diary:
             "wall_seconds": 0.0,
         }
         self._content = {
-            "command": ["harness/train.py", *argv],
+            "command": [program, *argv],
             "commit": commit(),
             "python": platform.python_version(),
             **facts,

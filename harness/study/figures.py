@@ -1,39 +1,21 @@
-"""The figures of a study, as SVG and PNG. Text from files is never taken for mathematics or markup."""
+"""The figures of a study."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from eval.compare import AVERAGE
+from eval.drawing import COLOURS, STYLE, canvas, name_rows, plain, whisker
 from harness.study.arms import MAIN, TRANSFER
 from harness.study.document import level
 from harness.study.summary import label
 from taco_probe.dynamics.quantities import HEADLINES, TITLES
 
 Found = Mapping[str, Any]
-# The colours of runs on our pages (templates/base.css).
-COLOURS = (
-    "#ea580c", "#2563eb", "#9333ea", "#0891b2", "#be123c", "#a16207", "#4d7c0f", "#db2777", "#475569",
-    "#0d9488", "#7c2d12", "#4338ca",
-)  # fmt: skip
-_STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#5b6676",
-    "axes.grid": True,
-    "grid.color": "#e2e7ee",
-    "svg.hashsalt": "study",  # the same bytes each time
-    "svg.fonttype": "none",
-}
 
 
 def draw(found: Found) -> dict[str, Figure]:
@@ -46,41 +28,9 @@ def draw(found: Found) -> dict[str, Figure]:
         "transfer": _transfer,
         "leave-one-out": _left_out,
     }
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         made = {name: maker(found) for name, maker in makers.items()}
         return {name: figure for name, figure in made.items() if figure is not None}
-
-
-def save(figures: Mapping[str, Figure], folder: Path) -> dict[str, bytes]:
-    """Writes <name>.svg and <name>.png; returns the SVG files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = {}
-    for name, figure in figures.items():
-        kept[name] = svg(figure)
-        (folder / f"{name}.svg").write_bytes(kept[name])
-        with mpl.rc_context(_STYLE):
-            figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
-    return kept
-
-
-def svg(figure: Figure) -> bytes:
-    """A figure as an SVG file, without the time it was made at."""
-    buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
-
-
-def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: a dollar sign would start mathematics. What would leave the figure
-    no room is cut."""
-    return (text if len(text) <= 60 else text[:59] + "…").replace("$", r"\$")
-
-
-def _canvas(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
 
 
 def _main(found: Found) -> list[str]:
@@ -92,18 +42,18 @@ def _scores(found: Found) -> Figure | None:
     arms = [arm for arm in _main(found) if any(row["arm"] == arm for row in found["levels"])]
     if not arms:
         return None
-    figure, panels = _canvas(len(found["models"]), 3.2 + 3.2 * len(found["models"]), 1.1 + 0.34 * len(arms))
+    figure, panels = canvas(len(found["models"]), 3.2 + 3.2 * len(found["models"]), 1.1 + 0.34 * len(arms))
     for axes, model in zip(panels, found["models"], strict=True):
         for place, arm in enumerate(arms):
             if row := level(found, arm, model):
-                _whisker(axes, place, row, COLOURS[place % len(COLOURS)])
+                whisker(axes, place, row, COLOURS[place % len(COLOURS)])
             runs = [
                 run["average"]
                 for run in found["runs"]
                 if (run["arm"], run["model"]) == (arm, model) and run["average"] is not None
             ]
             axes.plot(runs, [place + 0.22] * len(runs), "|", color="#5b6676", markersize=5)
-        _rows(axes, [label(found, arm) for arm in arms], f"multi-task average, {model}")
+        name_rows(axes, [label(found, arm) for arm in arms], f"multi-task average, {model}")
     return figure
 
 
@@ -114,30 +64,17 @@ def _differences(found: Found) -> Figure | None:
     if not pairs:
         return None
     models = [model for model in found["models"] if any(row["model"] == model for row in rows)]
-    figure, panels = _canvas(len(models), 4.2 + 3.2 * len(models), 1.1 + 0.34 * len(pairs))
+    figure, panels = canvas(len(models), 4.2 + 3.2 * len(models), 1.1 + 0.34 * len(pairs))
     for axes, model in zip(panels, models, strict=True):
         axes.axvline(0, color="#17202e", linewidth=0.8)
         for row in rows:
             if row["model"] == model:
                 sure = row["low"] > 0 or row["high"] < 0
                 place = pairs.index((row["first"], row["second"]))
-                _whisker(axes, place, row, "#2563eb" if sure else "#94a3b8")
+                whisker(axes, place, row, "#2563eb" if sure else "#94a3b8")
         named = [f"{label(found, first)} − {label(found, second)}" for first, second in pairs]
-        _rows(axes, named, f"points, {model}; blue: the interval excludes 0")
+        name_rows(axes, named, f"points, {model}; blue: the interval excludes 0")
     return figure
-
-
-def _whisker(axes: Axes, place: float, row: Found, colour: str) -> None:
-    if row["low"] is not None:
-        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
-    axes.plot([row["value"]], [place], "o", color=colour, markersize=5)
-
-
-def _rows(axes: Axes, names: Sequence[str], title: str) -> None:
-    axes.set_yticks(range(len(names)), [plain(name) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel(plain(title))
 
 
 def _dynamics(found: Found) -> Figure | None:
@@ -146,7 +83,7 @@ def _dynamics(found: Found) -> Figure | None:
     runs = [run for run in found["runs"] if run["dynamics"] and run["arm"] in kept]
     if not runs:
         return None
-    figure, panels = _canvas(len(HEADLINES), 9.5, 3.8)
+    figure, panels = canvas(len(HEADLINES), 9.5, 3.8)
     arms = list(dict.fromkeys(run["arm"] for run in runs))
     markers = "os^Dv*"
     for axes, quantity in zip(panels, HEADLINES, strict=True):
@@ -180,7 +117,7 @@ def _density(found: Found) -> Figure | None:
     known = [arm for arm in arms if any(row["arm"] == arm["name"] for row in found["levels"])]
     if len(known) < 2:
         return None
-    figure, (left, right) = _canvas(2, 9.5, 3.8)
+    figure, (left, right) = canvas(2, 9.5, 3.8)
     for number, model in enumerate(found["models"]):
         rows = [(arm["entries_per_image"], row) for arm in known if (row := level(found, arm["name"], model))]
         x, colour = [one for one, _ in rows], COLOURS[number % len(COLOURS)]
@@ -249,7 +186,7 @@ def _matrix(
     known = [one for row in cells for one in row if one is not None]
     if not known:
         return None
-    figure, (axes,) = _canvas(1, 7.5, 1.4 + 0.36 * len(arms))
+    figure, (axes,) = canvas(1, 7.5, 1.4 + 0.36 * len(arms))
     widest = max(abs(one) for one in known) or 1.0
     low = -widest if colours == "RdBu" else 0.0
     shown = [[float("nan") if one is None else one for one in row] for row in cells]

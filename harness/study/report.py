@@ -11,9 +11,10 @@ from data_recipes.markdown import plain
 from data_recipes.page import signed, write_page
 from data_recipes.tables import write_text
 from eval.compare import AVERAGE
+from eval.drawing import save
 from eval.runs import write_json
 from harness.study.document import document, level
-from harness.study.figures import draw, save
+from harness.study.figures import draw
 from harness.study.page import view
 from harness.study.planning import Plan
 from harness.study.results import collect

@@ -1,22 +1,16 @@
-"""What the template of the dynamics report shows: plots, and the tables of `sheets`.
-
-Plots are drawn in a box of WIDTH x HEIGHT, the origin at its top left corner.
-"""
+"""What the template of the dynamics report shows: plots, and the tables of `sheets`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from eval.plots import Axis
 from taco_probe.dynamics import sheets, tasks
 from taco_probe.dynamics.moments import STEP, named
 from taco_probe.dynamics.quantities import HEADLINES
 from taco_probe.dynamics.summary import sentences
+from taco_probe.plots import HEIGHT, WIDTH, Band, Line, Plot, Scale
 
-WIDTH, HEIGHT = 300, 130
 _CURVES = (
     *HEADLINES,
     *tasks.TITLES,
@@ -34,39 +28,6 @@ WAYS = {
     "with_end": "cosine of each change with the whole way",
 }
 _LOG = ("gradient", "noise_scale")  # span decades
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Line:
-    """Of run or group number `number`: points of an SVG polyline; `solid` for the mean of a group."""
-
-    number: int
-    points: str
-    title: str
-    solid: bool = False
-    marks: Sequence[Point] = ()
-
-
-@dataclass(frozen=True)
-class Band:
-    """An interval along a curve, as points of an SVG polygon."""
-
-    number: int
-    points: str
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Curves over one pair of axes; ticks are (place in the box, label)."""
-
-    title: str
-    x_label: str
-    x_ticks: Sequence[tuple[float, str]]
-    y_ticks: Sequence[tuple[float, str]]
-    lines: Sequence[Line]
-    bands: Sequence[Band] = ()
 
 
 def view(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +72,7 @@ def _over_steps(
     levels = [row for row in report["levels"] if row["quantity"] == name]
     values = [value for points in series.values() for _, value in points]
     values += [row[end] for row in levels for end in ("low", "high")]
-    scale = _Scale([step for points in series.values() for step, _ in points], values, log_y=name in _LOG)
+    scale = Scale([step for points in series.values() for step, _ in points], values, log_y=name in _LOG)
     lines = [
         Line(number[run], scale.polyline(points), run, marks=scale.places(points))
         for run, points in series.items()
@@ -140,7 +101,7 @@ def _spectra(runs: Sequence[Mapping[str, Any]], number: Mapping[str, int]) -> Pl
         kept = [value / total for value in run["spectrum"] if value > 1e-9 * total]
         shares[run["name"]] = [(place, share) for place, share in enumerate(kept, start=1)]
     every = [point for points in shares.values() for point in points]
-    scale = _Scale([x for x, _ in every], [y for _, y in every], log_x=True, log_y=True)
+    scale = Scale([x for x, _ in every], [y for _, y in every], log_x=True, log_y=True)
     lines = [Line(number[run], scale.polyline(points), run) for run, points in shares.items()]
     return Plot("eigenvalues, as shares of their sum", "rank", scale.x_ticks, scale.y_ticks, lines)
 
@@ -148,7 +109,7 @@ def _spectra(runs: Sequence[Mapping[str, Any]], number: Mapping[str, int]) -> Pl
 def _n_curves(runs: Sequence[Mapping[str, Any]], number: Mapping[str, int]) -> Plot:
     points = {run["name"]: [(one["n"], one["mean"]) for one in run["curve"]] for run in runs}
     every = [point for line in points.values() for point in line]
-    scale = _Scale([x for x, _ in every], [y for _, y in every], log_x=True)
+    scale = Scale([x for x, _ in every], [y for _, y in every], log_x=True)
     lines = [
         Line(number[run], scale.polyline(line), run, marks=scale.places(line)) for run, line in points.items()
     ]
@@ -167,7 +128,7 @@ def _losses(
         }
         every = [point for line in points.values() for point in line]
         if every:
-            scale = _Scale([x for x, _ in every], [0.0, *(y for _, y in every)])
+            scale = Scale([x for x, _ in every], [0.0, *(y for _, y in every)])
             lines = [Line(number[run], scale.polyline(line), run) for run, line in points.items()]
             found.append(Plot(task, _axis(report), scale.x_ticks, scale.y_ticks, lines))
     return found
@@ -185,67 +146,10 @@ def _way(report: Mapping[str, Any], name: str, number: Mapping[str, int]) -> Plo
         for place in [{one["step"]: one["at"] for one in run["steps"]}]
     }
     every = [point for line in points.values() for point in line]
-    scale = _Scale([x for x, _ in every] or [0.0, 1.0], [0.0, *(y for _, y in every)])
+    scale = Scale([x for x, _ in every] or [0.0, 1.0], [0.0, *(y for _, y in every)])
     lines = [
         Line(number[run], scale.polyline(line), run, marks=scale.places(line))
         for run, line in points.items()
         if line
     ]
     return Plot(WAYS[name], _axis(report), scale.x_ticks, scale.y_ticks, lines)
-
-
-class _Scale:
-    """From values to places in the box, linear or by decades."""
-
-    def __init__(
-        self, x: Sequence[float], y: Sequence[float], *, log_x: bool = False, log_y: bool = False
-    ) -> None:
-        self._axes = [
-            _Decades(values) if log else Axis.around(values) for values, log in ((x, log_x), (y, log_y))
-        ]
-
-    @property
-    def x_ticks(self) -> list[tuple[float, str]]:
-        return [(place * WIDTH / 100, text) for place, text in self._axes[0].ticks]
-
-    @property
-    def y_ticks(self) -> list[tuple[float, str]]:
-        return [((100 - place) * HEIGHT / 100, text) for place, text in self._axes[1].ticks]
-
-    def places(self, points: Sequence[tuple[float, float]]) -> list[Point]:
-        """Where points lie in the box."""
-        return [
-            (
-                round(self._axes[0].place(x) * WIDTH / 100, 1),
-                round((100 - self._axes[1].place(y)) * HEIGHT / 100, 1),
-            )
-            for x, y in points
-        ]
-
-    def polyline(self, points: Sequence[tuple[float, float]]) -> str:
-        """As the `points` of an SVG polyline."""
-        return " ".join(f"{x},{y}" for x, y in self.places(points))
-
-
-class _Decades:
-    """A logarithmic axis, with ticks at 1, 2 and 5 of each decade, or at 1 only where that is enough."""
-
-    def __init__(self, values: Sequence[float]) -> None:
-        above = [value for value in values if value > 0] or [1.0]
-        low, high = math.log10(min(above)), math.log10(max(above))
-        steps = (1, 2, 5) if high - low < 2 else (1,)
-        marks = [
-            step * 10.0**power for power in range(math.floor(low) - 1, math.ceil(high) + 1) for step in steps
-        ]
-        first = max((mark for mark in marks if math.log10(mark) <= low + 1e-9), default=marks[0])
-        last = min((mark for mark in marks if math.log10(mark) >= high - 1e-9), default=marks[-1])
-        self._low, self._high = math.log10(first), max(math.log10(last), math.log10(first) + 1e-9)
-        kept = [mark for mark in marks if first <= mark <= last]
-        self.ticks = [(self.place(mark), f"{mark:.3g}") for mark in kept[:: math.ceil(len(kept) / 6)]]
-
-    def place(self, value: float) -> float:
-        """0 at the low end, 100 at the high one; what is not above 0 lies at the low end."""
-        if value <= 0:
-            return 0.0
-        share = (math.log10(value) - self._low) / (self._high - self._low)
-        return round(min(100.0, max(0.0, 100 * share)), 2)

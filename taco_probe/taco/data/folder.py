@@ -1,4 +1,4 @@
-"""A folder of image and mask pairs, matched by their names."""
+"""A folder of image and mask pairs, or of input and target pairs, matched by their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from data_recipes.errors import UserError
 from taco_probe.taco.data.base import Dataset, LabelKind
-from taco_probe.taco.data.images import SUFFIXES, read_file
+from taco_probe.taco.data.images import SUFFIXES, read_file, to_image
+from taco_probe.taco.tasks.base import Instance, check
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "gt")
@@ -23,6 +24,10 @@ MASK_ENDINGS = (
     "_annotation",
     "-mask",
 )
+INPUT_FOLDERS = ("inputs", "input")
+TARGET_FOLDERS = ("targets", "target", "outputs", "output")
+INPUT_ENDINGS = ("_input",)
+TARGET_ENDINGS = ("_target", "_output")
 
 
 def folder(
@@ -67,7 +72,7 @@ def folder(
     by_stem = _by_stem(pictures, (image_ending,))
     mask_of = _by_stem(masks, (mask_ending,) if mask_ending else MASK_ENDINGS)
     if masks:
-        _match(root, by_stem, mask_of)
+        _match(root, by_stem, mask_of, "image", "mask")
     stems = sorted(by_stem)
 
     def read(index: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -76,16 +81,70 @@ def folder(
         if not mask_of:
             return pixels, None
         mask = read_file(mask_of[stem], mask=True)
-        if mask.shape[:2] != pixels.shape[:2]:
-            (h, w), (mh, mw) = pixels.shape[:2], mask.shape[:2]
-            raise UserError(
-                f"{by_stem[stem]}: {w} x {h} pixels, but its mask {mask_of[stem].name} has {mw} x {mh}"
-            )
+        _same_size(pixels, by_stem[stem], mask, mask_of[stem], "mask")
         return pixels, mask
 
     return Dataset(
         name or root.name, modality, labels if masks else "none", [str(by_stem[stem]) for stem in stems], read
     )
+
+
+class Pairs:
+    """Input and target images of a folder; `pairs[i]` is an Instance, read when asked for.
+
+    `root` holds a folder of inputs and one of targets (INPUT_FOLDERS, TARGET_FOLDERS); a target belongs to
+    the input of the same stem, INPUT_ENDINGS and TARGET_ENDINGS aside.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Raises UserError: as `folder`."""
+        at = _sub(root, INPUT_FOLDERS), _sub(root, TARGET_FOLDERS)
+        if not at[0] or not at[1]:
+            raise UserError(
+                f"{root}: pairs need a folder inputs and a folder targets, of images with the same names"
+            )
+        self._inputs = _by_stem(_files(at[0]), INPUT_ENDINGS)
+        self._targets = _by_stem(_files(at[1]), TARGET_ENDINGS)
+        if not self._inputs:
+            raise UserError(f"{at[0]}: no images ({', '.join(SUFFIXES)})")
+        _match(root, self._inputs, self._targets, "input", "target")
+        self._stems = sorted(self._inputs)
+        self.names = [str(self._inputs[stem]) for stem in self._stems]
+
+    @staticmethod
+    def there(root: Path) -> bool:
+        """Whether the folder looks like one of pairs."""
+        return bool(_sub(root, INPUT_FOLDERS) or _sub(root, TARGET_FOLDERS))
+
+    def __len__(self) -> int:
+        return len(self._stems)
+
+    def __getitem__(self, index: int) -> Instance:
+        """Raises UserError: an image that cannot be used, or an input and target of different sizes."""
+        files = self._inputs[self._stems[index]], self._targets[self._stems[index]]
+        made = Instance(*(to_image(read_file(file), str(file)) for file in files))
+        _same_size(made.input, files[0], made.target, files[1], "target")
+        for image, file in zip(made, files, strict=True):
+            try:
+                check(image, None)
+            except UserError as error:
+                raise UserError(f"{file}: {error}") from None
+        return made
+
+    @property
+    def inputs(self) -> Dataset:
+        """The inputs alone."""
+
+        def read(index: int) -> tuple[np.ndarray, None]:
+            return read_file(self._inputs[self._stems[index]]), None
+
+        return Dataset("inputs", "unknown", "none", self.names, read)
+
+
+def _same_size(first: np.ndarray, file: Path, second: np.ndarray, other: Path, what: str) -> None:
+    (h, w), (mh, mw) = first.shape[:2], second.shape[:2]
+    if (h, w) != (mh, mw):
+        raise UserError(f"{file}: {w} x {h} pixels, but its {what} {other.name} has {mw} x {mh}")
 
 
 def _sub(root: Path, names: tuple[str, ...]) -> Path | None:
@@ -109,12 +168,14 @@ def _by_stem(files: list[Path], endings: tuple[str, ...]) -> dict[str, Path]:
     return found
 
 
-def _match(root: Path, images: dict[str, Path], masks: dict[str, Path]) -> None:
-    alone, lost = sorted(set(images) - set(masks)), sorted(set(masks) - set(images))
+def _match(root: Path, first: dict[str, Path], second: dict[str, Path], one: str, other: str) -> None:
+    alone, lost = sorted(set(first) - set(second)), sorted(set(second) - set(first))
     if not alone and not lost:
         return
-    some = f"{images[(alone or sorted(images))[0]].name}", f"{masks[(lost or sorted(masks))[0]].name}"
+    some = [
+        files[(left or sorted(files))[0]].name for left, files in ((alone, first), (lost, second)) if files
+    ]
     raise UserError(
-        f"{root}: {len(alone)} of {len(images)} images have no mask and {len(lost)} of {len(masks)} masks no "
-        f"image (such as {some[0]} and {some[1]}): names must match but for image_ending and mask_ending"
+        f"{root}: {len(alone)} of {len(first)} {one}s have no {other} and {len(lost)} of {len(second)} "
+        f"{other}s no {one} (such as {' and '.join(some)}): names must match but for their endings"
     )

