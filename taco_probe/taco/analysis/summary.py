@@ -8,9 +8,9 @@ from typing import Any
 Found = dict[str, Any]
 
 _VIEWS = {
-    "input": "that sees the input alone",
-    "target": "that sees the target alone",
-    "shuffled": "that sees inputs with targets of other instances",
+    "input": "the input alone",
+    "target": "the target alone",
+    "shuffled": "inputs with targets of other instances",
 }
 _BASELINES = {"untrained": "an untrained encoder", "pixels": "raw pixels", "clip": "CLIP"}
 _MEASURES = {
@@ -47,7 +47,7 @@ def _retrieval(found: Found) -> Iterator[str]:
     if seeds == 1:
         yield "Seeds were not varied: no interval here covers other seeds."
     else:
-        yield f"Intervals cover other datasets and other seeds ({seeds} of each kind at most were run)."
+        yield f"Intervals cover other datasets and, where several were run, other seeds (here {seeds})."
     if shown["unanswerable"]:
         yield f"{shown['unanswerable']:,} instances whose task no training dataset has are left out."
     tasks = sorted(
@@ -64,7 +64,7 @@ def _tasks(rows: list[Found]) -> str:
 
 def _rivals(found: Found) -> Iterator[str]:
     for row in found["controls"]["rows"]:
-        yield _rival(row, f"an encoder {_VIEWS[row['view']]}", row["against"])
+        yield _rival(row, f"encoders of {_VIEWS[row['view']]}", row["against"])
     for row in found["baselines"]["rows"]:
         name = _BASELINES.get(row["baseline"], row["baseline"])
         yield _rival(row, name, found["baselines"]["reference"])
@@ -76,7 +76,7 @@ def _rival(row: Found, name: str, reference: str) -> str:
     if top1 is None or difference is None:
         return f"{start} cannot be compared."
     verdict = f"{reference} is {_changed(difference, 'higher', 'lower')}"
-    return f"{start} retrieves {_percent(top1['value'])}{_interval(top1)}: {verdict}."
+    return f"{start}: {_percent(top1['value'])} find their task{_interval(top1)}; {verdict}."
 
 
 def _shortcut(found: Found) -> Iterator[str]:
