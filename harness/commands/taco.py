@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -17,14 +17,14 @@ from taco_probe.taco.settings import Settings, settings_of
 app = typer.Typer(no_args_is_help=True, help="TaCo: an embedding of visual tasks, and what it shows.")
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+def with_settings(command: Callable[..., None], left_out: Sequence[str] = ("seed",)) -> Callable[..., None]:
     """The command with a flag for each field of Settings in place of its `**said`, which gets those that were
-    given."""
+    given. `left_out` are fields that the command sets itself."""
     own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
     hints = inspect.get_annotations(command, eval_str=True)
     fields = []
     for name, field in Settings.model_fields.items():
-        if name in {parameter.name for parameter in own}:
+        if name in left_out:
             continue
         kind = field.annotation if field.annotation in (int, float) else str
         text = " ".join((field.description or "").split())

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
+import torch
 from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
@@ -122,8 +123,6 @@ def _spread_out(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int, c
 
 
 def _one_thread() -> None:
-    import torch
-
     torch.set_num_threads(1)  # a forked process must not enter its parent's thread pool
 
 

@@ -51,7 +51,7 @@ def pools(
     check_names((*settings.datasets, *settings.held_out), places)
     if not settings.datasets:
         raise UserError("no dataset to train on: name some with --datasets, or add one with --data")
-    folders = {part: home() / "taco" / _key(part, settings, places) for part in parts}
+    folders = {part: folder_of(part, settings, places) for part in parts}
     if all(folder.is_dir() for folder in folders.values()):
         return folders
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
@@ -64,6 +64,19 @@ def pools(
             for part in lacking:
                 _make(part, settings, read, folders[part], workers=workers, quiet=quiet)
     return folders
+
+
+def folder_of(part: Part, settings: Settings, places: Mapping[str, Path]) -> Path:
+    """Where a pool lies or would lie, named by a hash of all that it depends on."""
+    content = {
+        "part": part,
+        "settings": {name: getattr(settings, name) for name in (*_COMMON, _SIZES[part])},
+        "datasets": {name: fingerprint(name, places.get(name)) for name in _names(part, settings)},
+        "trained_on": settings.datasets,
+        "code": code(),
+    }
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return home() / "taco" / key
 
 
 def write_places(folders: Mapping[Part, Path], run: Path) -> None:
@@ -146,18 +159,6 @@ def _why(allows: Sequence[Mapping[str, str] | None], task: str) -> str:
 
 def _names(part: Part, settings: Settings) -> tuple[str, ...]:
     return settings.datasets if part == "train" else (*settings.datasets, *settings.held_out)
-
-
-def _key(part: Part, settings: Settings, places: Mapping[str, Path]) -> str:
-    """A hash of all that a pool depends on."""
-    content = {
-        "part": part,
-        "settings": {name: getattr(settings, name) for name in (*_COMMON, _SIZES[part])},
-        "datasets": {name: fingerprint(name, places.get(name)) for name in _names(part, settings)},
-        "trained_on": settings.datasets,
-        "code": code(),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager

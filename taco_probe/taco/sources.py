@@ -130,7 +130,10 @@ def _open_npz(place: Path) -> Dataset:
     return medmnist(place)
 
 
+@cache
 def _version(module: str) -> str:
+    if not module:
+        return ""
     names = importlib.metadata.packages_distributions().get(module, [])
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
 
