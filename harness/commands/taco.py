@@ -12,9 +12,11 @@ import typer
 
 from data_recipes.errors import UserError, unknown
 from harness import be_quiet
+from harness.commands.taco_analyze import analyze
 from taco_probe.taco.settings import Settings, settings_of
 
 app = typer.Typer(no_args_is_help=True, help="TaCo: an embedding of visual tasks, and what it shows.")
+app.command()(analyze)
 
 
 def with_settings(command: Callable[..., None], left_out: Sequence[str] = ("seed",)) -> Callable[..., None]:
