@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 Found = dict[str, Any]
@@ -20,6 +21,7 @@ _MEASURES = {
     "peakedness": "the peakedness of the distance matrix",
     "top1": "retrieval across datasets",
     "map": "the average precision across datasets",
+    "auroc": "the AUROC of failed against right instances",
 }
 
 
@@ -104,15 +106,21 @@ def _shortcut(found: Found) -> Iterator[str]:
 
 def _silhouette(found: Found) -> Iterator[str]:
     main = found["runs"]["main"]
-    for part, name in (("all", "all datasets"), ("held_out", "held-out datasets only")):
-        shown = found["silhouette"]["variants"][main][part]["category"]["centroids"]
+    parts = {"all": "all datasets", "held_out": "held-out datasets only"}
+    kinds = {
+        "category": "categories (of the tasks' centroids)",
+        "task": "tasks (of centroids in each dataset)",
+    }
+    for by, part in product(kinds, parts):
+        shown = found["silhouette"]["variants"][main][part][by]["centroids"]
         if shown is None:
             continue
         against = ""
         if (p := shown.get("p_permutation")) is not None:
             far = "above" if p <= 0.05 else "not above"
-            against = f", {far} what random categories give ({shown['null']:.2f} on average, p = {p:.3f})"
-        yield f"Silhouette of the categories, {name}: {shown['value']:.2f}{_interval(shown, '')}{against}."
+            against = f", {far} what random labels give ({shown['null']:.2f} on average, p = {p:.3f})"
+        value = f"{shown['value']:.2f}{_interval(shown, '')}"
+        yield f"Silhouette of the {kinds[by]}, {parts[part]}: {value}{against}."
 
 
 def _failures(found: Found) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data_recipes.errors import UserError
-from taco_probe.taco.analysis import runs
+from taco_probe.taco.analysis import runs, summary
 from taco_probe.taco.analysis.analyze import FILE, analyse
 from taco_probe.taco.embeddings import Embeddings
 from taco_probe.taco.settings import read_settings
@@ -146,3 +146,18 @@ def test_runs_that_cannot_be_compared_are_refused(folders: list[Path], tmp_path:
     ):
         with pytest.raises(UserError, match=message):
             analyse(wrong, tmp_path / "out")
+
+
+def test_sentences_call_nothing_higher_whose_interval_holds_0(analysed: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(analysed))
+    (control,) = changed["controls"]["rows"]
+    for low, words in (
+        (-0.1, "both+negatives is not clearly higher or lower (-10.0 to"),
+        (None, "both+negatives is higher by"),
+    ):
+        control["difference"]["top1"]["low"] = low
+        (told,) = [text for text in summary.sentences(changed) if text.startswith("Encoders of the input")]
+        assert words in told
+    assert "without an interval" in told
+    changed["retrieval"]["variants"]["both+negatives"]["training"]["above_chance"]["low"] = -0.01
+    assert "That is not clearly above chance." in summary.sentences(changed)
