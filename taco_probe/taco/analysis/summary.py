@@ -196,7 +196,7 @@ def _clear(difference: Found | None) -> bool:
 
 
 def _changed(difference: Found, up: str, down: str, unit: str = " points") -> str:
-    value, scale, digits = difference["value"], 100 if unit else 1, 1 if unit else 2
+    value, scale, digits = difference["value"], 100 if unit else 1, 1 if unit else 3
     size = f"{abs(value) * scale:.{digits}f}{unit}"
     if difference["low"] is None:
         return f"{up if value > 0 else down} by {size}, without an interval"
