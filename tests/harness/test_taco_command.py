@@ -14,9 +14,9 @@ from taco_probe.taco.settings import Settings, read_settings
 from tests.taco_probe.taco.factories import dataset
 
 SMALL = {
-    "size": 32, "tasks": 2, "per_task": 2, "steps": 3, "projection": 4, "pool": 4, "test_pool": 1, "anchors": 1,
-    "tasks_used": "inversion,flip_vertical,boundary", "mixed_precision": "no", "failure_share": 0.4,
-    "datasets": "left", "held_out": "right",
+    "size": 32, "tasks": 2, "per_task": 2, "steps": 3, "projection": 4, "pool": 4, "test_pool": 1,
+    "anchors": 1, "tasks_used": "inversion,flip_vertical,boundary", "mixed_precision": "no",
+    "failure_share": 0.4, "datasets": "left", "held_out": "right",
 }  # fmt: skip
 
 
