@@ -41,7 +41,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 def command(mine: dict[str, Path], *more: str) -> list[str]:
     data = [part for name, place in mine.items() for part in ("--data", f"{name}={place}")]
     small = [part for name, value in SMALL.items() for part in (f"--{name}", str(value))]
-    return ["taco", "train", "--output_dir", "out", *data, *small, *more]
+    return ["taco", "train", "--output_dir", "out", "--threads", "1", *data, *small, *more]
 
 
 def test_one_command_trains_every_variant_and_seed_and_a_second_one_nothing(
