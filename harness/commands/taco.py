@@ -80,7 +80,7 @@ def train(
     save_steps: Annotated[
         int, typer.Option("--save_steps", min=0, help="Steps between two checkpoints; 0: none.")
     ] = 100,
-    threads: Annotated[int | None, typer.Option(min=1, help="That torch uses (else as it chooses).")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="That torch uses; 0: all cores.")] = 0,
     **said: Any,
 ) -> None:
     """Train encoders, one for each variant and seed. Finished ones stay as they are; what was killed goes on.
