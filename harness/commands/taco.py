@@ -12,12 +12,20 @@ import typer
 
 from data_recipes.errors import UserError, unknown
 from harness import be_quiet
+<<<<<<< HEAD
 from harness.commands import taco_use
 from taco_probe.taco.settings import Settings, settings_of
 
 app = typer.Typer(no_args_is_help=True, help="TaCo: an embedding of visual tasks, and what it shows.")
 app.command()(taco_use.transfer)
 app.command()(taco_use.nearest)
+=======
+from harness.commands.taco_analyze import analyze
+from taco_probe.taco.settings import Settings, settings_of
+
+app = typer.Typer(no_args_is_help=True, help="TaCo: an embedding of visual tasks, and what it shows.")
+app.command()(analyze)
+>>>>>>> w-analysis
 
 
 def with_settings(command: Callable[..., None], left_out: Sequence[str] = ("seed",)) -> Callable[..., None]:
@@ -81,7 +89,7 @@ def train(
     save_steps: Annotated[
         int, typer.Option("--save_steps", min=0, help="Steps between two checkpoints; 0: none.")
     ] = 100,
-    threads: Annotated[int | None, typer.Option(min=1, help="That torch uses (else as it chooses).")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="That torch uses; 0: all cores.")] = 0,
     **said: Any,
 ) -> None:
     """Train encoders, one for each variant and seed. Finished ones stay as they are; what was killed goes on.

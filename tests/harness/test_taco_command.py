@@ -14,9 +14,9 @@ from taco_probe.taco.settings import Settings, read_settings
 from tests.taco_probe.taco.factories import dataset
 
 SMALL = {
-    "size": 32, "tasks": 2, "per_task": 2, "steps": 3, "projection": 4, "pool": 4, "test_pool": 1, "anchors": 1,
-    "tasks_used": "inversion,flip_vertical,boundary", "mixed_precision": "no", "failure_share": 0.4,
-    "datasets": "left", "held_out": "right",
+    "size": 32, "tasks": 2, "per_task": 2, "steps": 3, "projection": 4, "pool": 4, "test_pool": 1,
+    "anchors": 1, "tasks_used": "inversion,flip_vertical,boundary", "mixed_precision": "no",
+    "failure_share": 0.4, "datasets": "left", "held_out": "right",
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 def command(mine: dict[str, Path], *more: str) -> list[str]:
     data = [part for name, place in mine.items() for part in ("--data", f"{name}={place}")]
     small = [part for name, value in SMALL.items() for part in (f"--{name}", str(value))]
-    return ["taco", "train", "--output_dir", "out", *data, *small, *more]
+    return ["taco", "train", "--output_dir", "out", "--threads", "1", *data, *small, *more]
 
 
 def test_one_command_trains_every_variant_and_seed_and_a_second_one_nothing(
