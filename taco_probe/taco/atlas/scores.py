@@ -152,10 +152,11 @@ def shortcut(found: Found) -> list[dict[str, Any]]:
 
 
 def _unique(found: Found) -> dict[str, str]:
+    null = found.get("null")
     return {
         "value": percent(found["value"], 1),
-        "null": percent(found["null"], 1),
-        "p": probability(found["p"]),
+        "null": "" if null is None else percent(null, 1),
+        "p": probability(found.get("p")),
     }
 
 
@@ -273,15 +274,15 @@ def _gain(value: float | None, widest: float) -> Cell:
     return Cell(decimal(100 * value, 0), shade)
 
 
-def natural(found: Found) -> Panel:
-    """Retrieval between photographs and medical images."""
+def natural(found: Found) -> Panel | None:
+    """Retrieval between photographs and medical images; None where no photograph was embedded."""
     own = found["natural"]
     words = {
         "natural_to_medical": "photograph in medical",
         "medical_to_natural": "medical in photographs",
         "medical_to_medical": "medical in medical",
     }
-    return panel(
-        "top-1 in %: what is looked up, and where",
-        [Row(text, (own.get(key) or {}).get("top1"), MAIN) for key, text in words.items()],
-    )
+    rows = [Row(text, (own.get(key) or {}).get("top1"), MAIN) for key, text in words.items()]
+    if not any(row.found for row in rows):
+        return None
+    return panel("top-1 in %: what is looked up, and where", rows)
