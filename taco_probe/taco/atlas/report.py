@@ -139,9 +139,9 @@ def _heats(found: Mapping[str, Any]) -> dict[str, Any]:
     blends = [
         {
             "tasks": " – ".join(spoken(task) for task in pair["tasks"]),
-            "value": decimal(pair["value"]),
-            "interval": interval(pair),
-            "floor": decimal(pair["floor"]),
+            "value": decimal(pair["value"], 4),
+            "interval": interval(pair, digits=4),
+            "floor": decimal(pair["floor"], 4),
         }
         for pair in own["blends"]
         if not pair["reach"]
