@@ -33,7 +33,7 @@ ABOUT = {
     "docs/study.md": "recipes x models x seeds: the study file, its folder, its report",
     "docs/gallery.png": "sixteen phantom radiographs",
     "docs/taco.md": "visual tasks, failures and trajectories; datasets of images and masks",
-    "docs/taco-atlas.md": "how to read the atlas of tasks; distances, tree, trajectories, sensitivity defined",
+    "docs/taco-atlas.md": "how to read the atlas; distances, tree, trajectories and sensitivity defined",
     "docs/taco-tasks.png": "the thirty visual tasks on real images",
     "taco_probe/taco/table.csv": "53 public datasets: modality, labels, licence, place",
     "tests/": "mirror the folders above",
