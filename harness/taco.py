@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
-
 from data_recipes.errors import UserError, unknown
+from harness.processes import use_threads
 from harness.provenance import Diary, machine
 from harness.runs import RunFolder, first_difference
 from taco_probe.taco.pool import open_pool
 from taco_probe.taco.pools import pools, write_places
 from taco_probe.taco.settings import Settings, read_settings, write_settings
 from taco_probe.taco.sources import with_datasets
-from taco_probe.taco.training import SETTINGS, WEIGHTS, train
+from taco_probe.taco.training import SETTINGS, WEIGHTS, processes, train
 
 # What each variant changes: the effect of failure tasks, and the controls.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -40,7 +38,7 @@ def train_all(
     places: Mapping[str, Path],
     argv: Sequence[str],
     save_steps: int = 100,
-    threads: int | None = None,
+    threads: int = 0,
 ) -> list[Path]:
     """Trains each variant under each seed into OUT/<variant>-s<seed>/; finished ones stay as they are, and
     what was killed goes on.
@@ -49,7 +47,7 @@ def train_all(
         control_seeds: of the controls; by default as the others.
         places: of datasets of the user's, by name.
         argv: the command line, for provenance.
-        threads: that torch uses; by default as torch chooses.
+        threads: that torch uses in each process; 0 shares the cores among them.
 
     Returns:
         The runs, in order.
@@ -72,28 +70,30 @@ def train_all(
         raise UserError("nothing to train: name --variants and --seeds")
     for run, own in chosen.items():
         _claim(run, own)
-    with PartialState().main_process_first():
-        folders = pools(settings, places, quiet=not PartialState().is_main_process)
-    if threads:
-        torch.set_num_threads(threads)
+    job = processes()
+    with job.main_process_first():
+        folders = pools(settings, places, quiet=not job.is_main_process)
+    use_threads(threads)
     pool = open_pool(folders["train"])
     for number, (run, own) in enumerate(chosen.items(), start=1):
         name = f"{number}/{len(chosen)} {run.name}"
         if (run / WEIGHTS).is_file():
-            print(f"{name}: finished already", flush=True)
+            job.print(f"{name}: finished already")
             continue
-        run.mkdir(parents=True, exist_ok=True)
-        write_settings(own, run / SETTINGS)
-        write_places(folders, run)
+        facts = {"machine": machine(job.device)}
+        step = _last_step(run)
+        job.wait_for_everyone()
+        if job.is_main_process:
+            run.mkdir(parents=True, exist_ok=True)
+            write_settings(own, run / SETTINGS)
+            write_places(folders, run)
+        job.wait_for_everyone()
         diary = Diary(
-            RunFolder(run),
-            {"machine": machine(PartialState().device), "threads": torch.get_num_threads()},
-            argv=argv,
-            program="imax taco train",
-            step=_last_step(run),
+            RunFolder(run), facts, argv=argv, program="imax taco train", step=step, begin=job.is_main_process
         )
         train(own, pool, run, save_steps=save_steps, on_save=diary.note, name=name)
-        diary.note(own.steps, finished=True)
+        if job.is_main_process:
+            diary.note(own.steps, finished=True)
     return list(chosen)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -12,19 +12,21 @@ import typer
 
 from data_recipes.errors import UserError, unknown
 from harness import be_quiet
+from harness.commands.taco_analyze import analyze
 from taco_probe.taco.settings import Settings, settings_of
 
 app = typer.Typer(no_args_is_help=True, help="TaCo: an embedding of visual tasks, and what it shows.")
+app.command()(analyze)
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+def with_settings(command: Callable[..., None], left_out: Sequence[str] = ("seed",)) -> Callable[..., None]:
     """The command with a flag for each field of Settings in place of its `**said`, which gets those that were
-    given."""
+    given. `left_out` are fields that the command sets itself."""
     own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
     hints = inspect.get_annotations(command, eval_str=True)
     fields = []
     for name, field in Settings.model_fields.items():
-        if name in {parameter.name for parameter in own}:
+        if name in left_out:
             continue
         kind = field.annotation if field.annotation in (int, float) else str
         text = " ".join((field.description or "").split())
@@ -78,7 +80,7 @@ def train(
     save_steps: Annotated[
         int, typer.Option("--save_steps", min=0, help="Steps between two checkpoints; 0: none.")
     ] = 100,
-    threads: Annotated[int | None, typer.Option(min=1, help="That torch uses (else as it chooses).")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="That torch uses; 0: all cores.")] = 0,
     **said: Any,
 ) -> None:
     """Train encoders, one for each variant and seed. Finished ones stay as they are; what was killed goes on.

@@ -50,7 +50,7 @@ class Settings(BaseModel):
     """Tasks in a batch."""
     per_task: int = Field(default=8, ge=2)
     """Instances of each, from as many datasets as possible."""
-    steps: int = Field(default=400, ge=1)
+    steps: int = Field(default=200, ge=1)
     """Optimizer steps."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Of AdamW, at its peak; then a cosine to 0."""

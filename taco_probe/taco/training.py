@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -65,7 +66,7 @@ def train(
     Raises:
         UserError: a loss that is not finite, a checkpoint of other settings, a pool that does not suffice.
     """
-    accelerator = Accelerator()
+    accelerator = processes()
     device, main = accelerator.device, accelerator.is_main_process
     encoder = TaskEncoder(settings).to(device)
     optimizer = torch.optim.AdamW(
@@ -121,6 +122,13 @@ def train(
     if main:
         _save_whole(encoder.state_dict(), run / WEIGHTS, {})
     accelerator.wait_for_everyone()
+
+
+def processes() -> Accelerator:
+    """The processes of this job: one, or as many as accelerate or torchrun launched."""
+    if torch.cuda.is_available():
+        return Accelerator()
+    return Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")])
 
 
 def pace(step: int, settings: Settings) -> float:

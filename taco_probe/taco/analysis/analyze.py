@@ -105,8 +105,8 @@ def analyse(
     found["natural"] = natural(test[main], settings[main])
     embedded = [one for _, one in test[main]]
     found |= distances.measured(embedded)
-    moved = [run.embedded("paths", quiet=quiet) for run in groups[main]]
-    if moved[0].rows.height:
+    if len(groups[main][0].pool("paths")):
+        moved = [run.embedded("paths", quiet=quiet) for run in groups[main]]
         found |= paths.measured(moved, embedded)
     found["summary"] = summary.sentences(found)
     out.mkdir(parents=True, exist_ok=True)

@@ -37,16 +37,19 @@ Features = Callable[[torch.Tensor], torch.Tensor]
 def pixels(pool: Pool, trained_on: Sequence[str]) -> Embeddings:
     """Pairs shrunk to 16 x 16 pixels, as their 128 principal components; the components are those of the
     right instances of the datasets that encoders were trained on."""
-    small = [
-        functional.adaptive_avg_pool2d(_fractions(images), PIXELS_SIDE).flatten(1)
-        for images in (pool.inputs, pool.targets)
-    ]
-    vectors = torch.cat(small, dim=1).numpy()
+    vectors = np.concatenate([_shrunk(pool.inputs), _shrunk(pool.targets)], axis=1)
     fitted = (pool.rows["dataset"].is_in(list(trained_on)) & (pool.rows["failure"] == "")).to_numpy()
     fitted = fitted if fitted.sum() > 1 else np.ones(len(pool), bool)
     width = min(PIXELS_WIDTH, int(fitted.sum()), vectors.shape[1])
     reduced = PCA(width, svd_solver="covariance_eigh").fit(vectors[fitted]).transform(vectors)
     return Embeddings(reduced.astype(np.float32), pool.rows)
+
+
+def _shrunk(images: NDArray[np.uint8]) -> Vectors:
+    """(N, S, S, 3) bytes -> (N, 768) means of 16 x 16 areas."""
+    parts = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _BATCH)))
+    pooled = (functional.adaptive_avg_pool2d(_fractions(images[part]), PIXELS_SIDE) for part in parts)
+    return torch.cat([part.flatten(1) for part in pooled]).numpy()
 
 
 def read_weights(given: Sequence[str]) -> dict[Network, Path]:

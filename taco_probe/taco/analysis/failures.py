@@ -35,7 +35,7 @@ from taco_probe.taco.analysis.ranking import Codes
 from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings
 
-MEASURES = ("silhouette_task", "silhouette_category", "margin", "peakedness", "top1", "map")
+MEASURES = ("silhouette_task", "silhouette_category", "margin", "peakedness", "top1", "map", "auroc")
 _CELL = ("task", "dataset")
 
 
@@ -55,6 +55,7 @@ def sharpness(
         "peakedness": _peakedness(right, seed),
         "top1": retrieved,
         "map": retrieved,
+        "auroc": told_apart(embeddings, seed)[""],
     }
 
 
@@ -131,7 +132,7 @@ def pairs(
     for name in MEASURES if seeds else ():
         quantity = "silhouette" if name.startswith("silhouette") else name
         with_them, without = ([runs[seed][name] for seed in seeds] for runs in by_seed)
-        within = name in ("top1", "map")
+        within = name in ("top1", "map", "auroc")
         shown: Found = {
             "with": average(with_them, quantity, within=within),
             "without": average(without, quantity, within=within),
@@ -142,7 +143,7 @@ def pairs(
             float(one.one(quantity).values[0] - two.one(quantity).values[0])
             for one, two in zip(with_them, without, strict=True)
         ]
-        if found_interval := over_seeds(differences):
+        if shown["difference"] and (found_interval := over_seeds(differences)):
             shown["seeds_only"] = dict(zip(("low", "high"), found_interval, strict=True))
         found[name] = shown
     return list(seeds), found

@@ -27,6 +27,7 @@ Values = NDArray[np.float64]
 Over = Literal["datasets", "images"]
 Found = dict[str, Any]
 FEWEST = 3  # datasets that an interval for other datasets can be had from
+_WIDTH = 1e-9  # an interval that is narrower is none
 # Datasets of one patient: never in each other's gallery, and left out together.
 _OF_ONE_PATIENT = {"ct_radiographs": "chest_ct"}
 
@@ -163,11 +164,14 @@ def images(rows: pl.DataFrame) -> pl.Series:
 
 def _as_found(runs: Sequence[Replicate], over: Over, seeds: int, p: bool = False) -> Found:
     units = len(runs[0].without)
+    value = float(np.mean([run.values[0] for run in runs]))
+    nothing: Found = {"value": value, "low": None, "high": None, "n": max(1, units), "over": over}
+    nothing |= {"seeds": seeds} | ({"p": None} if p else {})
     if units < 2 or not all(np.isfinite(run.without).all() for run in runs):
-        value = float(np.mean([run.values[0] for run in runs]))
-        nothing: Found = {"value": value, "low": None, "high": None, "n": max(1, units), "over": over}
-        return nothing | {"seeds": seeds} | ({"p": None} if p else {})
-    return _json(mean(runs, 0), over, units, seeds, p)
+        return nothing
+    found = _json(mean(runs, 0), over, units, seeds, p)
+    # Where all is right everywhere, nothing varies, and nothing is known of how much it could.
+    return nothing if found["high"] - found["low"] < _WIDTH else found
 
 
 def _json(found: Estimate, over: Over, units: int, seeds: int, p: bool) -> Found:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 Found = dict[str, Any]
 
 _VIEWS = {
-    "input": "that sees the input alone",
-    "target": "that sees the target alone",
-    "shuffled": "that sees inputs with targets of other instances",
+    "input": "the input alone",
+    "target": "the target alone",
+    "shuffled": "inputs with targets of other instances",
 }
 _BASELINES = {"untrained": "an untrained encoder", "pixels": "raw pixels", "clip": "CLIP"}
 _MEASURES = {
@@ -20,6 +21,7 @@ _MEASURES = {
     "peakedness": "the peakedness of the distance matrix",
     "top1": "retrieval across datasets",
     "map": "the average precision across datasets",
+    "auroc": "the AUROC of failed against right instances",
 }
 
 
@@ -47,7 +49,7 @@ def _retrieval(found: Found) -> Iterator[str]:
     if seeds == 1:
         yield "Seeds were not varied: no interval here covers other seeds."
     else:
-        yield f"Intervals cover other datasets and other seeds ({seeds} of each kind at most were run)."
+        yield f"Intervals cover other datasets and, where several were run, other seeds (here {seeds})."
     if shown["unanswerable"]:
         yield f"{shown['unanswerable']:,} instances whose task no training dataset has are left out."
     tasks = sorted(
@@ -64,7 +66,7 @@ def _tasks(rows: list[Found]) -> str:
 
 def _rivals(found: Found) -> Iterator[str]:
     for row in found["controls"]["rows"]:
-        yield _rival(row, f"an encoder {_VIEWS[row['view']]}", row["against"])
+        yield _rival(row, f"encoders of {_VIEWS[row['view']]}", row["against"])
     for row in found["baselines"]["rows"]:
         name = _BASELINES.get(row["baseline"], row["baseline"])
         yield _rival(row, name, found["baselines"]["reference"])
@@ -76,7 +78,7 @@ def _rival(row: Found, name: str, reference: str) -> str:
     if top1 is None or difference is None:
         return f"{start} cannot be compared."
     verdict = f"{reference} is {_changed(difference, 'higher', 'lower')}"
-    return f"{start} retrieves {_percent(top1['value'])}{_interval(top1)}: {verdict}."
+    return f"{start}: {_percent(top1['value'])} find their task{_interval(top1)}; {verdict}."
 
 
 def _shortcut(found: Found) -> Iterator[str]:
@@ -104,15 +106,21 @@ def _shortcut(found: Found) -> Iterator[str]:
 
 def _silhouette(found: Found) -> Iterator[str]:
     main = found["runs"]["main"]
-    for part, name in (("all", "all datasets"), ("held_out", "held-out datasets only")):
-        shown = found["silhouette"]["variants"][main][part]["category"]["centroids"]
+    parts = {"all": "all datasets", "held_out": "held-out datasets only"}
+    kinds = {
+        "category": "categories (of the tasks' centroids)",
+        "task": "tasks (of centroids in each dataset)",
+    }
+    for by, part in product(kinds, parts):
+        shown = found["silhouette"]["variants"][main][part][by]["centroids"]
         if shown is None:
             continue
         against = ""
         if (p := shown.get("p_permutation")) is not None:
             far = "above" if p <= 0.05 else "not above"
-            against = f", {far} what random categories give ({shown['null']:.2f} on average, p = {p:.3f})"
-        yield f"Silhouette of the categories, {name}: {shown['value']:.2f}{_interval(shown, '')}{against}."
+            against = f", {far} what random labels give ({shown['null']:.2f} on average, p = {p:.3f})"
+        value = f"{shown['value']:.2f}{_interval(shown, '')}"
+        yield f"Silhouette of the {kinds[by]}, {parts[part]}: {value}{against}."
 
 
 def _failures(found: Found) -> Iterator[str]:
@@ -188,7 +196,7 @@ def _clear(difference: Found | None) -> bool:
 
 
 def _changed(difference: Found, up: str, down: str, unit: str = " points") -> str:
-    value, scale, digits = difference["value"], 100 if unit else 1, 1 if unit else 2
+    value, scale, digits = difference["value"], 100 if unit else 1, 1 if unit else 3
     size = f"{abs(value) * scale:.{digits}f}{unit}"
     if difference["low"] is None:
         return f"{up if value > 0 else down} by {size}, without an interval"

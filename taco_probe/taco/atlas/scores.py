@@ -183,6 +183,7 @@ MEASURES = {
     "silhouette_category": "silhouette by category",
     "margin": "margin",
     "peakedness": "sharpness of the distance matrix's peaks",
+    "auroc": "AUROC of failed against good instances",
     "top1": "top-1 across datasets",
     "map": "mean average precision",
 }

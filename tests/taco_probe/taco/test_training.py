@@ -64,8 +64,9 @@ def test_two_towers_are_one_network():
 
 def test_weights_of_imagenet_can_be_started_from(tmp_path: Path):
     source = TaskEncoder(tiny(fusion="two_tower", seed=9)).backbone
-    save_file(source.state_dict(), tmp_path / "r18.safetensors")
-    torch.save(source.state_dict() | {"fc.weight": torch.zeros(1000, 512)}, tmp_path / "r18.pth")
+    plain = {name: value.contiguous() for name, value in source.state_dict().items()}
+    save_file(plain, tmp_path / "r18.safetensors")
+    torch.save(plain | {"fc.weight": torch.zeros(1000, 512)}, tmp_path / "r18.pth")
     for name in ("r18.safetensors", "r18.pth"):
         settings = tiny(weights=str(tmp_path / name))
         taken = TaskEncoder(settings).backbone
@@ -231,11 +232,9 @@ def test_settings_survive_their_file_and_mistakes_are_named(tmp_path: Path):
 
 _SHARE = """
 import sys, torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
 from taco_probe.taco.loss import supervised_contrastive
-from taco_probe.taco.training import over_processes
-accelerator = Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")])
+from taco_probe.taco.training import over_processes, processes
+accelerator = processes()
 assert accelerator.num_processes == 2
 torch.manual_seed(0)
 layer = torch.nn.Linear(6, 4)
@@ -258,8 +257,8 @@ assert torch.allclose(layer.weight.grad, whole.weight.grad, atol=1e-6)
 def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path: Path):
     (tmp_path / "share.py").write_text(_SHARE)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [*command, str(tmp_path / "share.py")], env=environment, capture_output=True, text=True, timeout=240
+        [*command, str(tmp_path / "share.py")], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from data_recipes.errors import UserError
-from taco_probe.taco.analysis import runs
+from taco_probe.taco.analysis import runs, summary
 from taco_probe.taco.analysis.analyze import FILE, analyse
 from taco_probe.taco.embeddings import Embeddings
 from taco_probe.taco.settings import read_settings
 from tests.taco_probe.taco.analysis.run_folders import planted_rows, planted_run, pools
 
-SHARP, BLUNT, DATASET = ({"task": 2.0, "category": 1.0}, {"task": 1.0, "category": 1.0}, {"dataset": 2.0})
+SHARP, BLUNT = {"task": 0.6, "category": 0.5}, {"task": 0.4, "category": 0.5}
+DATASET = {"dataset": 2.0}
 KEYS = {
     "runs", "retrieval", "controls", "baselines", "shortcut", "silhouette", "failures", "natural",
     "distances", "clusters", "summary",
@@ -86,7 +87,7 @@ def test_only_the_main_variant_is_tested_by_permutation(analysed: dict[str, Any]
 
 def test_sentences_say_what_was_varied(analysed: dict[str, Any], folders: list[Path], tmp_path: Path) -> None:
     text = " ".join(analysed["summary"])
-    assert "Intervals cover other datasets and other seeds" in text
+    assert "other seeds (here 2)" in text
     assert "Seeds were not varied" not in text
     one = analyse(folders[:2], tmp_path, permutations=0)
     text = " ".join(one["summary"])
@@ -145,3 +146,18 @@ def test_runs_that_cannot_be_compared_are_refused(folders: list[Path], tmp_path:
     ):
         with pytest.raises(UserError, match=message):
             analyse(wrong, tmp_path / "out")
+
+
+def test_sentences_call_nothing_higher_whose_interval_holds_0(analysed: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(analysed))
+    (control,) = changed["controls"]["rows"]
+    for low, words in (
+        (-0.1, "both+negatives is not clearly higher or lower (-10.0 to"),
+        (None, "both+negatives is higher by"),
+    ):
+        control["difference"]["top1"]["low"] = low
+        (told,) = [text for text in summary.sentences(changed) if text.startswith("Encoders of the input")]
+        assert words in told
+    assert "without an interval" in told
+    changed["retrieval"]["variants"]["both+negatives"]["training"]["above_chance"]["low"] = -0.01
+    assert "That is not clearly above chance." in summary.sentences(changed)

@@ -117,3 +117,6 @@ def test_auroc_is_that_of_scikit_learn_in_each_task_and_dataset() -> None:
 
 def test_without_failed_instances_nothing_is_told_apart() -> None:
     assert failures.apart_summarised([(0, planted(task=1))]) is None
+    runs = [[sharpness(planted(task=1, seed=seed), seed) for seed in (0, 1)] for _ in range(2)]
+    found = failures.pairs(*runs)[1]["auroc"]
+    assert (found["with"], found["difference"], found["seeds_only"]) == (None, None, None)

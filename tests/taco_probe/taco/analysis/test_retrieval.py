@@ -116,3 +116,8 @@ def test_datasets_of_one_patient_are_not_in_each_others_gallery_and_count_once()
     assert retrieval.across(same, "held_out", held).unanswerable == 2 * 6 * 4
     found = retrieval.summarised([(0, retrieval.across(same, "both", (*held, "d2", "d3")))])["top1"]
     assert (found["n"], found["over"]) == (3, "datasets")
+
+
+def test_an_interval_without_width_is_none() -> None:
+    perfect = retrieval.across(planted(task=9, noise=0.01), "both", HELD)
+    assert retrieval.summarised([(0, perfect), (1, perfect)])["top1"]["low"] is None
