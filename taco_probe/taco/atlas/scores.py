@@ -167,14 +167,12 @@ def silhouette(found: Found) -> list[Panel]:
         rows = []
         for name, by in found["silhouette"]["variants"].items():
             over = "held_out" if "held_out" in by else "all"
-            kinds = by[over][label]
-            kind = "instances" if label == "task" else "centroids"
-            estimate = kinds.get(kind) or {}
+            estimate = by[over][label].get("centroids") or {}
             # Where chance lies is the mean under permuted labels.
             one = {**estimate, "chance": estimate.get("null")} if estimate else None
             number = MAIN if name == found["runs"]["main"] else BASELINE
             rows.append(Row(NAMES.get(name, name), one, number, over.replace("_", "-")))
-        panels.append(panel(f"silhouette by {label}", rows, scale=1, digits=2))
+        panels.append(panel(f"silhouette of centroids by {label}", rows, scale=1, digits=2))
     return panels
 
 
