@@ -108,12 +108,6 @@ def levels(distances: Floats, categories: Sequence[str]) -> dict[str, float]:
     }
 
 
-def sharpness(distances: Floats, categories: Sequence[str]) -> dict[str, float]:
-    """`contrast` and `variation` of `levels`."""
-    found = levels(distances, categories)
-    return {name: found[name] for name in ("contrast", "variation")}
-
-
 def measured(test: Sequence[Embeddings], *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
     """The values of keys `distances` and `clusters`.
 

@@ -15,6 +15,7 @@ from taco_probe.taco.analysis.cells import PLAIN, centroids
 from taco_probe.taco.analysis.resampling import Floats, Groups, averages, estimate, finite, weights_of
 from taco_probe.taco.analysis.trajectories import Trajectories
 from taco_probe.taco.embeddings import Embeddings
+from taco_probe.taco.plan import SWEEP
 
 
 def typical(centre: Floats) -> float:
@@ -45,6 +46,8 @@ def measured(
         known.append(dict(zip(tasks, centres, strict=True)))
     rows = []
     for kind in whole:
+        if kind.alteration == SWEEP:  # its start is no instance of the task: input and target are equal
+            continue
         for task in dict.fromkeys(kind.rows["task"].to_list()):
             if all(task in centres for centres in known):
                 rows.append(_row(kind.of(task), task, paths, known, resamples, seed))

@@ -16,6 +16,8 @@ from taco_probe.taco.pool import Pool
 from taco_probe.taco.settings import read_settings
 from taco_probe.taco.training import SETTINGS
 
+TRANSFER = "transfer.json"
+
 
 class Material(NamedTuple):
     """What an atlas is made of. Without embeddings or pool, `why` says so, in words for a reader."""
@@ -43,6 +45,7 @@ def read(folder: Path, *, quiet: bool = True) -> Material:
         raise UserError(f"{folder / FILE} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise UserError(f"{folder / FILE} is no analysis: it holds no keys")
+    found = _with_transfer(folder, found)
     runs = found.get("runs") or {}
     named = (runs.get("variants", {}).get(runs.get("main")) or {}).get("folders") or []
     # As `imax taco analyze` was told, or where the folder was moved together with its runs.
@@ -54,6 +57,16 @@ def read(folder: Path, *, quiet: bool = True) -> Material:
         return Material(found, run.embedded("test", quiet=quiet), run.pool("test"))
     except UserError as error:
         return Material(found, why=str(error))
+
+
+def _with_transfer(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """The transfer study is made apart, and may lie beside the analysis as a file of its own."""
+    if found.get("transfer") or not (folder / TRANSFER).is_file():
+        return found
+    try:
+        return found | {"transfer": json.loads((folder / TRANSFER).read_text(encoding="utf-8"))}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / TRANSFER} cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _run(folder: Path) -> Run:

@@ -139,9 +139,9 @@ def _heats(found: Mapping[str, Any]) -> dict[str, Any]:
     blends = [
         {
             "tasks": " – ".join(spoken(task) for task in pair["tasks"]),
-            "value": decimal(pair["value"]),
-            "interval": interval(pair),
-            "floor": decimal(pair["floor"]),
+            "value": decimal(pair["value"], 4),
+            "interval": interval(pair, digits=4),
+            "floor": decimal(pair["floor"], 4),
         }
         for pair in own["blends"]
         if not pair["reach"]
@@ -165,8 +165,8 @@ def _heats(found: Mapping[str, Any]) -> dict[str, Any]:
              interval(sharp["variation"], digits=2)),
             ("nearest task over noise floor, median", decimal(sharp["margin"]["value"], 1), ""),
             ("agreement with energy distances (Spearman)", decimal(own["energy"]["agreement"], 2), ""),
-            (f"agreement between {own['seeds']['n']} seeds (Spearman)",
-             decimal(own["seeds"]["agreement"], 2), ""),
+            ("agreement between seeds (Spearman)", decimal(own["seeds"]["agreement"], 2),
+             f"{own['seeds']['n']} seeds" if own["seeds"]["n"] > 1 else "one seed"),
         ],
     }  # fmt: skip
 

@@ -152,10 +152,11 @@ def shortcut(found: Found) -> list[dict[str, Any]]:
 
 
 def _unique(found: Found) -> dict[str, str]:
+    null = found.get("null")
     return {
         "value": percent(found["value"], 1),
-        "null": percent(found["null"], 1),
-        "p": probability(found["p"]),
+        "null": "" if null is None else percent(null, 1),
+        "p": probability(found.get("p")),
     }
 
 
@@ -166,14 +167,12 @@ def silhouette(found: Found) -> list[Panel]:
         rows = []
         for name, by in found["silhouette"]["variants"].items():
             over = "held_out" if "held_out" in by else "all"
-            kinds = by[over][label]
-            kind = "instances" if label == "task" else "centroids"
-            estimate = kinds.get(kind) or {}
+            estimate = by[over][label].get("centroids") or {}
             # Where chance lies is the mean under permuted labels.
             one = {**estimate, "chance": estimate.get("null")} if estimate else None
             number = MAIN if name == found["runs"]["main"] else BASELINE
             rows.append(Row(NAMES.get(name, name), one, number, over.replace("_", "-")))
-        panels.append(panel(f"silhouette by {label}", rows, scale=1, digits=2))
+        panels.append(panel(f"silhouette of centroids by {label}", rows, scale=1, digits=2))
     return panels
 
 
@@ -182,6 +181,7 @@ MEASURES = {
     "silhouette_category": "silhouette by category",
     "margin": "margin",
     "peakedness": "sharpness of the distance matrix's peaks",
+    "auroc": "AUROC of failed against good instances",
     "top1": "top-1 across datasets",
     "map": "mean average precision",
 }
@@ -273,15 +273,15 @@ def _gain(value: float | None, widest: float) -> Cell:
     return Cell(decimal(100 * value, 0), shade)
 
 
-def natural(found: Found) -> Panel:
-    """Retrieval between photographs and medical images."""
+def natural(found: Found) -> Panel | None:
+    """Retrieval between photographs and medical images; None where no photograph was embedded."""
     own = found["natural"]
     words = {
         "natural_to_medical": "photograph in medical",
         "medical_to_natural": "medical in photographs",
         "medical_to_medical": "medical in medical",
     }
-    return panel(
-        "top-1 in %: what is looked up, and where",
-        [Row(text, (own.get(key) or {}).get("top1"), MAIN) for key, text in words.items()],
-    )
+    rows = [Row(text, (own.get(key) or {}).get("top1"), MAIN) for key, text in words.items()]
+    if not any(row.found for row in rows):
+        return None
+    return panel("top-1 in %: what is looked up, and where", rows)

@@ -9,6 +9,7 @@ import pytest
 
 from data_recipes.errors import UserError
 from eval.drawing import svg
+from harness.cli import run
 from taco_probe.taco.atlas import figures, heat, marks, plane, report, ways
 from taco_probe.taco.embeddings import open_embeddings
 from taco_probe.taco.pool import open_pool
@@ -43,7 +44,7 @@ def page_of(folder):
 def test_the_page_shows_every_section_and_needs_nothing_from_elsewhere(folder, tmp_path):
     made = report.build(folder, tmp_path / "out", method="pca")
     page = made.page.read_text()
-    assert "is not in this analysis" not in page
+    assert "not in this analysis" not in page
     for line in found_in(folder)["summary"]:
         assert line in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
@@ -56,7 +57,7 @@ def test_the_page_shows_every_section_and_needs_nothing_from_elsewhere(folder, t
 
 SECTIONS = {
     "retrieval": "Retrieval is", "silhouette": "The silhouette is", "distances": "The distance matrix is",
-    "clusters": "The tree is", "paths": "Trajectories is", "sensitivity": "Sensitivity is",
+    "clusters": "The tree is", "paths": "Trajectories are", "sensitivity": "Sensitivity is",
     "failures": "The effect of failure tasks is", "shortcut": "The shortcut test is",
     "transfer": "The transfer study is", "natural": "Retrieval with photographs is",
 }  # fmt: skip
@@ -68,15 +69,22 @@ def test_a_section_without_data_says_so_in_one_line_and_the_rest_is_there(folder
     del found[key]
     (folder / "analysis.json").write_text(json.dumps(found))
     page = page_of(folder)
-    assert page.count("is not in this analysis") == 1
+    assert page.count("not in this analysis") == 1
     assert f"{SECTIONS[key]} not in this analysis" in page
+
+
+def test_the_transfer_study_may_lie_beside_the_analysis(folder):
+    found = found_in(folder)
+    (folder / "transfer.json").write_text(json.dumps(found.pop("transfer")))
+    (folder / "analysis.json").write_text(json.dumps(found))
+    assert "Nearness in TaCo goes with gain" in page_of(folder)
 
 
 def test_an_empty_analysis_is_a_page_of_what_is_missing(tmp_path):
     (tmp_path / "analysis.json").write_text("{}")
     said = []
     made = report.build(tmp_path, tmp_path / "out", say=said.append)
-    assert made.page.read_text().count("is not in this analysis") >= 10
+    assert made.page.read_text().count("not in this analysis") >= 10
     assert made.figures == []
     assert said == ["the runs that were analysed are not there any more"]
 
@@ -98,6 +106,13 @@ def test_a_run_alone_is_measured_alone(folder):
     for there in ('class="map"', 'id="plane"', 'class="way ', 'class="examples"'):
         assert there in page
     assert "Retrieval is not in this analysis" in page
+
+
+def test_the_command_says_what_it_wrote_and_knows_its_views(folder, capsys):
+    assert run(["taco", "report", str(folder), "--view", "pca"]) == 0
+    assert f"written: {folder / 'atlas' / 'index.html'}" in capsys.readouterr().out
+    with pytest.raises(UserError, match="'tsne'"):
+        run(["taco", "report", str(folder), "--view", "tsnee"])
 
 
 def test_an_analysis_that_is_not_there_or_broken_or_of_another_form_is_refused(folder, tmp_path):

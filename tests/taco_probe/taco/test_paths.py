@@ -247,3 +247,10 @@ def test_a_task_that_an_alteration_carries_into_another_is_seen_to_cross():
         assert found["b"]["crossed"] == found["c"]["crossed"] == 0
         # Where noise alone moves an instance, it moves as far as to another instance.
         assert found["b"]["value"] == pytest.approx(1, abs=0.1)
+
+
+def test_a_sweep_over_the_tasks_own_strength_is_a_path_and_no_sensitivity():
+    """At strength 0 input and target are equal: it is no instance of the task that could be moved."""
+    found = paths.measured([planted(line, alteration="strength")], resamples=5, orders=9)
+    assert value(found, "straightness", "strength")["paths"] == 18
+    assert found["sensitivity"]["rows"] == []
