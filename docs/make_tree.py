@@ -32,7 +32,7 @@ ABOUT = {
     "docs/metrics-outside.md": "RadGraph, CheXbert, RaTEScore, GREEN and others, merged into the scores",
     "docs/study.md": "recipes x models x seeds: the study file, its folder, its report",
     "docs/gallery.png": "sixteen phantom radiographs",
-    "docs/taco.md": "visual tasks, failures and trajectories; datasets of images and masks",
+    "docs/taco.md": "visual tasks, failures and trajectories; datasets of images and masks; training",
     "docs/taco-tasks.png": "the thirty visual tasks on real images",
     "taco_probe/taco/table.csv": "53 public datasets: modality, labels, licence, place",
     "tests/": "mirror the folders above",
