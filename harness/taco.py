@@ -12,7 +12,7 @@ from harness.processes import use_threads
 from harness.provenance import Diary, machine
 from harness.runs import RunFolder, first_difference
 from taco_probe.taco.pool import open_pool
-from taco_probe.taco.pools import pools, write_places
+from taco_probe.taco.pools import check_places, pools, write_places
 from taco_probe.taco.settings import Settings, read_settings, write_settings
 from taco_probe.taco.sources import with_datasets
 from taco_probe.taco.training import SETTINGS, WEIGHTS, processes, train
@@ -73,6 +73,8 @@ def train_all(
     job = processes()
     with job.main_process_first():
         folders = pools(settings, places, quiet=not job.is_main_process)
+    for run in chosen:
+        check_places(folders, run)
     use_threads(threads)
     pool = open_pool(folders["train"])
     for number, (run, own) in enumerate(chosen.items(), start=1):

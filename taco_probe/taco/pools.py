@@ -85,21 +85,37 @@ def write_places(folders: Mapping[Part, Path], run: Path) -> None:
     write_text(json.dumps(content, indent=1) + "\n", run / FILE)
 
 
+def check_places(folders: Mapping[Part, Path], run: Path) -> None:
+    """Raises UserError: a run that was begun with other pools, since code or files have changed."""
+    if not (run / FILE).is_file():
+        return
+    for part, folder in folders.items():
+        if _place(run, part) != folder.resolve():
+            raise UserError(
+                f"{run} was trained with other instances than its settings make now: the code or the "
+                "datasets' files have changed. Choose another --output_dir, or delete it"
+            )
+
+
 def pool_of(run: Path, part: Part) -> Pool:
     """A pool that a run was trained with or is measured on.
 
     Raises:
         UserError: no run there, or its pool was deleted.
     """
-    try:
-        folder = Path(json.loads((run / FILE).read_text(encoding="utf-8"))[part])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{run} is no run of imax taco train: {FILE}: {error}") from None
+    folder = _place(run, part)
     if not folder.is_dir():
         raise UserError(
             f"{run}: its pool {folder} is gone; the run's command of imax taco train makes it again"
         )
     return open_pool(folder)
+
+
+def _place(run: Path, part: Part) -> Path:
+    try:
+        return Path(json.loads((run / FILE).read_text(encoding="utf-8"))[part])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run} is no run of imax taco train: {FILE}: {error}") from None
 
 
 def _make(

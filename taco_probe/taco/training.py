@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def train(
 
 def processes() -> Accelerator:
     """The processes of this job: one, or as many as accelerate or torchrun launched."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Accelerator()
     return Accelerator(cpu=True, kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")])
 

@@ -105,6 +105,14 @@ def test_a_folder_of_other_settings_or_things_is_refused(mine: dict[str, Path]):
         run(command(mine, "--seeds", "7"))
 
 
+def test_runs_of_other_instances_are_not_mixed(mine: dict[str, Path]):
+    run(command(mine))
+    PIL.Image.new("L", (48, 40), 9).save(mine["left"] / "images" / "0.png")
+    with pytest.raises(ValueError, match="main-s1 was trained with other instances"):
+        run(command(mine, "--seeds", "1,2"))
+    assert not Path("out/main-s2").exists()
+
+
 def test_every_setting_is_a_flag_with_its_help(capsys: pytest.CaptureFixture[str]):
     run(["taco", "train", "--help"])
     shown = capsys.readouterr().out
