@@ -32,16 +32,10 @@ ABOUT = {
     "docs/metrics-outside.md": "RadGraph, CheXbert, RaTEScore, GREEN and others, merged into the scores",
     "docs/study.md": "recipes x models x seeds: the study file, its folder, its report",
     "docs/gallery.png": "sixteen phantom radiographs",
-<<<<<<< HEAD
-    "docs/taco.md": "visual tasks, failures and trajectories; datasets of images and masks",
-<<<<<<< HEAD
-    "docs/taco-use.md": "does distance predict transfer; what a new folder is like",
-=======
-    "docs/taco-atlas.md": "how to read the atlas; distances, tree, trajectories and sensitivity defined",
->>>>>>> w-map
-=======
     "docs/taco.md": "visual tasks, failures and trajectories; datasets of images and masks; training",
->>>>>>> w-train
+    "docs/taco-analysis.md": "retrieval across datasets, controls, baselines, clusters: what is measured, and how",
+    "docs/taco-atlas.md": "how to read the atlas; distances, tree, trajectories and sensitivity defined",
+    "docs/taco-use.md": "does distance predict transfer; what a new folder is like",
     "docs/taco-tasks.png": "the thirty visual tasks on real images",
     "taco_probe/taco/table.csv": "53 public datasets: modality, labels, licence, place",
     "tests/": "mirror the folders above",

@@ -1,4 +1,4 @@
-"""`imax taco train|analyze|nearest|report`: train encoders of visual tasks, and say what their maps show."""
+"""`imax taco train|report|analyze|transfer|nearest`: train encoders of visual tasks, and say what their maps show."""
 
 from __future__ import annotations
 
@@ -12,20 +12,11 @@ import typer
 
 from data_recipes.errors import UserError, unknown
 from harness import be_quiet
-<<<<<<< HEAD
 from harness.commands import taco_use
-from taco_probe.taco.settings import Settings, settings_of
-
-app = typer.Typer(no_args_is_help=True, help="TaCo: an embedding of visual tasks, and what it shows.")
-app.command()(taco_use.transfer)
-app.command()(taco_use.nearest)
-=======
 from harness.commands.taco_analyze import analyze
 from taco_probe.taco.settings import Settings, settings_of
 
 app = typer.Typer(no_args_is_help=True, help="TaCo: an embedding of visual tasks, and what it shows.")
-app.command()(analyze)
->>>>>>> w-analysis
 
 
 def with_settings(command: Callable[..., None], left_out: Sequence[str] = ("seed",)) -> Callable[..., None]:
@@ -138,6 +129,11 @@ def report(
     typer.echo(f"written: {made.page}")
     for path in made.figures:
         typer.echo(f"written: {path}")
+
+
+app.command()(analyze)
+app.command()(taco_use.transfer)
+app.command()(taco_use.nearest)
 
 
 def _words(text: str) -> tuple[str, ...]:
