@@ -33,7 +33,7 @@ ABOUT = {
     "docs/study.md": "recipes x models x seeds: the study file, its folder, its report",
     "docs/gallery.png": "sixteen phantom radiographs",
     "docs/taco.md": "visual tasks, failures and trajectories; datasets of images and masks; training",
-    "docs/taco-analysis.md": "retrieval across datasets, controls, baselines, clusters: what is measured, and how",
+    "docs/taco-analysis.md": "retrieval across datasets, controls, baselines, clusters: what is measured",
     "docs/taco-atlas.md": "how to read the atlas; distances, tree, trajectories and sensitivity defined",
     "docs/taco-use.md": "does distance predict transfer; what a new folder is like",
     "docs/taco-tasks.png": "the thirty visual tasks on real images",

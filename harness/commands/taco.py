@@ -1,4 +1,4 @@
-"""`imax taco train|report|analyze|transfer|nearest`: train encoders of visual tasks, and say what their maps show."""
+"""`imax taco train|report|analyze|transfer|nearest`: train encoders of visual tasks, say what their maps show."""
 
 from __future__ import annotations
 
