@@ -1,4 +1,4 @@
-"""`imax taco train|report|analyze|transfer|nearest`: train encoders of visual tasks, say what their maps show."""
+"""`imax taco train|report|analyze|transfer|nearest`: trains encoders of visual tasks, says what maps show."""
 
 from __future__ import annotations
 
