@@ -52,7 +52,7 @@ class Settings(BaseModel):
     """Instances of each, from as many datasets as possible."""
     steps: int = Field(default=200, ge=1)
     """Optimizer steps."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     """Of AdamW, at its peak; then a cosine to 0."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """Of AdamW."""
