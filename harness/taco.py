@@ -76,7 +76,7 @@ def train_all(
     for run in chosen:
         check_places(folders, run)
     use_threads(threads)
-    pool = open_pool(folders["train"])
+    pool = open_pool(folders["train"]).in_memory()
     for number, (run, own) in enumerate(chosen.items(), start=1):
         name = f"{number}/{len(chosen)} {run.name}"
         if (run / WEIGHTS).is_file():

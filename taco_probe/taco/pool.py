@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import psutil
 from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
@@ -49,6 +50,13 @@ class Pool:
 
     def __len__(self) -> int:
         return self.rows.height
+
+    def in_memory(self, share: float = 0.25) -> Pool:
+        """With its pixels in memory, where they take at most this share of what is free: rows drawn at random
+        from a disk whose pages are not cached are slower than an encoder."""
+        if self.inputs.nbytes + self.targets.nbytes > share * psutil.virtual_memory().available:
+            return self
+        return Pool(np.array(self.inputs), np.array(self.targets), self.rows)
 
     def take(self, indices: Any) -> Pool:
         """These rows, in this order; anchors then point nowhere and are -1 unless kept by the caller."""

@@ -63,6 +63,14 @@ def test_pools_hold_what_is_asked_for(folders: dict[Part, Path]):
     assert list(paths.rows.columns) == list(COLUMNS)
 
 
+def test_a_pool_is_held_in_memory_only_where_there_is_room(folders: dict[Part, Path]):
+    pool = open_pool(folders["test"])
+    held, left = pool.in_memory(), pool.in_memory(share=0)
+    assert not isinstance(held.inputs, np.memmap)
+    assert left is pool
+    np.testing.assert_array_equal(held.targets, pool.targets)
+
+
 def test_no_image_is_both_trained_on_and_tested_with(folders: dict[Part, Path]):
     trained, tested = (set(open_pool(folders[part]).rows["image"]) for part in ("train", "test"))
     assert trained == {*(f"one[{k}]" for k in range(6)), "two[0]"}
