@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
 from eval.stats import SEED, interval, resampled_sums
 from taco_probe.taco.analysis.cells import PLAIN, Cells
+from taco_probe.taco.analysis.intervals import origin
 from taco_probe.taco.embeddings import Embeddings
 
 Floats = NDArray[np.float64]
@@ -51,12 +53,15 @@ class Known:
         self.means, self.present = self._cells.means(self._unit, self._cells.groups.whole)
         self.tasks, self.categories = self._cells.tasks, self._cells.categories
         self.datasets = self._cells.groups.datasets
+        homes = origin(pl.Series(self.datasets)).to_list()
+        self._home = dict(zip(self.datasets, homes, strict=True))
         self.modality = dict(plain.rows.select("dataset", "modality").unique().iter_rows())
 
     def centres(self, without: str = "", weight: Floats | None = None) -> Floats:
-        """(T, K) unit centres of the tasks over all datasets but one, or with these weights (D,); NaN where a
-        task has none."""
-        counts = np.array([name != without for name in self.datasets]) if weight is None else weight
+        """(T, K) unit centres of the tasks over all datasets but one and those of the same patient, or with
+        these weights (D,); NaN where a task has none."""
+        away = self._home.get(without)
+        counts = np.array([self._home[name] != away for name in self.datasets]) if weight is None else weight
         there = self.present.astype(np.float64) * counts
         return _unit(np.matmul(there[:, None], self.means)[:, 0], np.asarray((there > 0).any(axis=1)))
 
@@ -135,25 +140,16 @@ def leave_one_dataset_out(
     Raises:
         UserError: a dataset that is not there, or nothing that can be judged.
     """
-    known = Known(embeddings)
+    judged = ranks(embeddings, datasets)
     hits: list[list[float]] = []
     by_dataset: dict[str, Any] = {}
-    for name in datasets:
-        if name not in known.datasets:
-            raise UserError(f"no embeddings of dataset {name}; known: {', '.join(known.datasets)}")
-        apart, task = known.left_out(name)
-        ranks = [_rank(apart[task == one].mean(axis=0), one) for one in np.unique(task)]
-        judged = [rank for rank in ranks if rank is not None]
-        if not judged:
-            continue
-        found = [float(sum(rank <= k for rank in judged)) for k in top]
-        hits.append([*found, float(len(judged))])
-        by_dataset[name] = {
-            **{f"top{k}": hit / len(judged) for k, hit in zip(top, found, strict=True)},
-            "n": len(judged),
+    for (name,), part in judged.group_by("dataset", maintain_order=True):
+        found = [float((part["rank"] <= k).sum()) for k in top]
+        hits.append([*found, float(part.height)])
+        by_dataset[str(name)] = {
+            **{f"top{k}": hit / part.height for k, hit in zip(top, found, strict=True)},
+            "n": part.height,
         }
-    if not hits:
-        raise UserError("no task of the left-out datasets is known from another dataset")
     sums = np.asarray(hits)
     drawn = resampled_sums(sums, resamples=2000, seed=SEED)
     whole: dict[str, Any] = {"by_dataset": by_dataset, "folders": int(sums[:, -1].sum())}
@@ -163,8 +159,30 @@ def leave_one_dataset_out(
             low, high = interval(drawn[:, place] / drawn[:, -1], len(hits))
         value = float(sums[:, place].sum() / sums[:, -1].sum())
         whole[f"top{k}"] = {"value": value, "low": low, "high": high, "n": len(hits)}
-        whole[f"chance{k}"] = min(1.0, k / len(known.tasks))
+        whole[f"chance{k}"] = min(1.0, k / embeddings.where(*PLAIN).rows["task"].n_unique())
     return whole
+
+
+def ranks(embeddings: Embeddings, datasets: Sequence[str]) -> pl.DataFrame:
+    """A row for each task on each of `datasets`: at which rank, from 1, its task lies among the centres of
+    the other datasets' tasks. A task that no other dataset has is left out.
+
+    Raises:
+        UserError: a dataset that is not there, or nothing that can be judged.
+    """
+    known = Known(embeddings)
+    rows = []
+    for name in datasets:
+        if name not in known.datasets:
+            raise UserError(f"no embeddings of dataset {name}; known: {', '.join(known.datasets)}")
+        apart, task = known.left_out(name)
+        for one in np.unique(task):
+            rank = _rank(apart[task == one].mean(axis=0), one)
+            if rank is not None:
+                rows.append({"task": known.tasks[one], "dataset": name, "rank": rank})
+    if not rows:
+        raise UserError("no task of the left-out datasets is known from another dataset")
+    return pl.DataFrame(rows)
 
 
 def _rank(apart: Floats, task: int) -> int | None:

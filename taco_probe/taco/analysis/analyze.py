@@ -17,6 +17,7 @@ from data_recipes.tables import write_text
 from taco_probe.taco.analysis import (
     baselines,
     distances,
+    elsewhere,
     failures,
     paths,
     retrieval,
@@ -26,6 +27,7 @@ from taco_probe.taco.analysis import (
     summary,
     variance,
 )
+from taco_probe.taco.analysis.elsewhere import Seeded
 from taco_probe.taco.analysis.intervals import Found, average, contrast
 from taco_probe.taco.analysis.retrieval import GALLERIES, HEADLINE, Retrieved
 from taco_probe.taco.embed import untrained
@@ -34,10 +36,6 @@ from taco_probe.taco.progress import Progress
 from taco_probe.taco.settings import Settings
 
 FILE = "analysis.json"
-NATURAL = ("photograph",)  # modalities of pictures that are not medical
-
-# (seed, embeddings) of runs that differ in their seed; the seed is None for what has none.
-Seeded = list[tuple[int | None, Embeddings]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,8 @@ def analyse(
     }
     found |= _structure(test | others, main, held_out, permutations, quiet=quiet)
     found["failures"] = _failures(studied, settings, held_out)
-    found["natural"] = natural(test[main], settings[main])
+    found["nearest"] = elsewhere.nearest(test[main], held_out)
+    found["natural"] = elsewhere.natural(test[main], settings[main])
     embedded = [one for _, one in test[main]]
     found |= distances.measured(embedded)
     if len(groups[main][0].pool("paths")):
@@ -256,32 +255,6 @@ def _failures(
         if settings[name].view == "both"
     }
     return {"pairs": pairs, "told_apart": apart}
-
-
-def natural(embedded: Seeded, settings: Settings) -> Found:
-    """Photographs as one more domain: each side's instances asked of the other, and medical held-out ones
-    asked of medical ones for comparison, all of the tasks that both sides have."""
-    rows = retrieval.plain(embedded[0][1]).rows
-    photographs = pl.col("modality").is_in(NATURAL)
-    names = sorted(rows.filter(photographs)["dataset"].unique())
-    shared = set(rows.filter(photographs)["task"]) & set(rows.filter(~photographs)["task"])
-    new = pl.col("dataset").is_in(list(settings.held_out))
-    asked = {
-        "natural_to_medical": (photographs, ~photographs),
-        "medical_to_natural": (~photographs & new, photographs),
-        "medical_to_medical": (~photographs & new, ~photographs),
-    }
-    found: Found = {"datasets": names, "trained_on": [name for name in names if name in settings.datasets]}
-    found["tasks"] = sorted(shared)
-    for name, (queries, gallery) in asked.items():
-        some = [(seed, one.where(pl.col("task").is_in(list(shared)))) for seed, one in embedded]
-        met = (
-            [(seed, retrieval.search(retrieval.plain(one), queries, gallery)) for seed, one in some]
-            if shared
-            else []
-        )
-        found[name] = retrieval.summarised(met) if met and met[0][1].rows.height else None
-    return found
 
 
 def finite(found: Any) -> Any:

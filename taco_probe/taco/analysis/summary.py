@@ -27,7 +27,7 @@ _MEASURES = {
 
 def sentences(found: Found) -> list[str]:
     """Sentences computed from analysis.json, in its order."""
-    parts = (_retrieval, _rivals, _shortcut, _silhouette, _failures, _natural, _map)
+    parts = (_retrieval, _rivals, _shortcut, _silhouette, _failures, _nearest, _natural, _map)
     return [sentence for part in parts for sentence in part(found)]
 
 
@@ -140,6 +140,18 @@ def _failures(found: Found) -> Iterator[str]:
         if shown:
             auroc = f"{shown['auroc']['value']:.2f}{_interval(shown['auroc'], '')}"
             yield f"{name}: AUROC of failed against right instances {auroc}."
+
+
+def _nearest(found: Found) -> Iterator[str]:
+    shown = found.get("nearest")
+    if shown and shown["top1"] and shown["top5"]:
+        yield (
+            f"Of {shown['folders']} pairs of a task and a held-out dataset, tasks weighing alike, "
+            f"{_percent(shown['top1']['value'])} have their own task nearest{_interval(shown['top1'])}; "
+            f"chance is {_percent(shown['chance1'])}. Among the nearest five it is for "
+            f"{_percent(shown['top5']['value'])}{_interval(shown['top5'])}; chance is "
+            f"{_percent(shown['chance5'])}."
+        )
 
 
 def _natural(found: Found) -> Iterator[str]:

@@ -163,6 +163,18 @@ def test_a_left_out_datasets_tasks_are_named_where_tasks_decide_and_by_chance_wh
     assert set(blind["by_dataset"]) == {f"d{k}" for k in range(8)}
 
 
+def test_datasets_of_one_patient_are_left_out_together():
+    """A task that looks alike in both datasets of a patient, and nowhere else, is not named by that."""
+    names = ["chest_ct", "ct_radiographs", "mni_brain", "retina"]
+    alike = planted.embeddings(planted.rows(TASKS, names[:2], 3), seed=1)
+    others = planted.embeddings(planted.rows(TASKS, names[2:], 3), task=0.0, dataset=0.0, seed=2)
+    both = Embeddings(np.concatenate([alike.vectors, others.vectors]), pl.concat([alike.rows, others.rows]))
+    of_patient = leave_one_dataset_out(both, ["chest_ct"])["top1"]["value"]
+    renamed = both.rows.with_columns(pl.col("dataset").replace({"chest_ct": "another"}))
+    assert leave_one_dataset_out(Embeddings(both.vectors, renamed), ["another"])["top1"]["value"] > 0.9
+    assert of_patient < 0.5
+
+
 def test_one_left_out_dataset_gives_no_interval_and_a_task_known_nowhere_else_is_not_counted(known):
     alone = leave_one_dataset_out(known, ["a"])
     assert alone["top1"]["low"] is None

@@ -18,8 +18,8 @@ from tests.taco_probe.taco.analysis.run_folders import planted_rows, planted_run
 SHARP, BLUNT = {"task": 0.6, "category": 0.5}, {"task": 0.4, "category": 0.5}
 DATASET = {"dataset": 2.0}
 KEYS = {
-    "runs", "retrieval", "controls", "baselines", "shortcut", "silhouette", "failures", "natural",
-    "distances", "clusters", "summary",
+    "runs", "retrieval", "controls", "baselines", "shortcut", "silhouette", "failures", "nearest",
+    "natural", "distances", "clusters", "summary",
 }  # fmt: skip
 
 
@@ -74,6 +74,14 @@ def test_failures_are_paired_by_seed_and_photographs_stand_apart(analysed: dict[
     assert (natural["datasets"], natural["trained_on"]) == (["d6", "d7"], [])
     assert natural["natural_to_medical"]["top1"]["over"] == "images"
     assert natural["medical_to_natural"]["queries"] == 6 * 2 * 4
+
+
+def test_planted_tasks_of_held_out_datasets_are_named(analysed: dict[str, Any]) -> None:
+    named = analysed["nearest"]
+    assert (named["tasks"], named["folders"]) == (6, 6 * 4)
+    assert named["top1"]["value"] > 0.9
+    assert (named["chance1"], named["chance5"]) == (1 / 6, 5 / 6)
+    assert "Of 24 pairs of a task and a held-out dataset" in " ".join(analysed["summary"])
 
 
 def test_only_the_main_variant_is_tested_by_permutation(analysed: dict[str, Any]) -> None:
