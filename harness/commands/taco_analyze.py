@@ -30,7 +30,7 @@ def analyze(
     baselines, with intervals. Runs that differ in their seed only are replicates. See docs/taco-analysis.md.
 
     \b
-    imax taco analyze runs/taco/* --output_dir runs/taco/analysis
+    imax taco analyze runs/taco/* --output_dir taco
     """
     import torch
 
