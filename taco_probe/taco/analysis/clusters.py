@@ -100,12 +100,15 @@ def measured(
             [adjusted_rand(labels, one) for one in own],
             [[adjusted_rand(labels, one) for one in of_seed] for of_seed in resampled],
             datasets,
+            most=1,
         )
         | {"p": _p(rand, [adjusted_rand(one, found) for one in shuffled])},
         "nearest": estimate(
             [nearest_shares(matrix, labels) for matrix in matrices],
             [[nearest_shares(matrix, labels) for matrix in of_seed] for of_seed in samples],
             datasets,
+            least=0,
+            most=1,
         )
         | {
             "chance": float(np.sum(sizes * (sizes - 1)) / (len(labels) * (len(labels) - 1))),

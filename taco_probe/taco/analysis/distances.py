@@ -141,8 +141,8 @@ def measured(test: Sequence[Embeddings], *, resamples: int = RESAMPLES, seed: in
     low, high = np.full((size, size), np.nan), np.full((size, size), np.nan)
     shared = present @ present.T
     for a, b in _pairs(size):
-        found = estimate([m[a, b] for m in matrices], samples[:, :, a, b], int(max(shared[a, b], 1)))
-        low[a, b] = low[b, a] = np.nan if found["low"] is None else max(0, found["low"])
+        found = estimate([m[a, b] for m in matrices], samples[:, :, a, b], int(max(shared[a, b], 1)), least=0)
+        low[a, b] = low[b, a] = np.nan if found["low"] is None else found["low"]
         high[a, b] = high[b, a] = np.nan if found["high"] is None else found["high"]
     known = [levels(one, cells.categories) for one in matrices]
     drawn = [[levels(one, cells.categories) for one in of_seed] for of_seed in samples]

@@ -67,7 +67,7 @@ def measured(
                 | {
                     "strengths": list(kind.strengths),
                     "distance": [
-                        over(weights, [one[:, place] for one in away], len(groups.datasets))
+                        over(weights, [one[:, place] for one in away], len(groups.datasets), least=0)
                         for place in range(len(kind.strengths))
                     ],
                 }
@@ -102,7 +102,7 @@ def _judged(grams: Sequence[Floats], chance: Any, weights: Floats, datasets: int
         for name in null:
             null[name].append(float(np.mean([averages(weights[:1], one[name])[0] for one in of_seeds])))
     for name, about in shapes.MEASURES.items():
-        found = over(weights, [one[name] for one in observed], datasets)
+        found = over(weights, [one[name] for one in observed], datasets, least=about.least, most=about.most)
         other = np.array(null[name])
         other = other[np.isfinite(other)]
         p = low = high = None

@@ -75,7 +75,9 @@ class Groups:
             yield Draw(every, first[self.image]), Draw(every, 1 - first[self.image])
 
 
-def estimate(values: Sequence[float], samples: Any, units: int) -> dict[str, Any]:
+def estimate(
+    values: Sequence[float], samples: Any, units: int, *, least: float = -np.inf, most: float = np.inf
+) -> dict[str, Any]:
     """`{"value", "low", "high", "n"}` over seeds as replicates (`eval.compare.replicates`); no interval from
     a single unit, nor where nothing could be resampled.
 
@@ -83,14 +85,14 @@ def estimate(values: Sequence[float], samples: Any, units: int) -> dict[str, Any
         values: of each seed.
         samples: the resampled values of each seed, (seeds, resamples).
         units: how many datasets were resampled.
+        least, most: what the number can be, where its interval ends at the latest.
     """
     drawn = np.asarray(samples, dtype=np.float64)
     if units < 2 or not np.isfinite(drawn).any():
         return {"value": finite(np.mean(values)), "low": None, "high": None, "n": units}
     found = replicates(values, list(drawn), units)
-    return {
-        "value": finite(found.value), "low": finite(found.ci_low), "high": finite(found.ci_high), "n": units,
-    }  # fmt: skip
+    low, high = max(least, found.ci_low), min(most, found.ci_high)
+    return {"value": finite(found.value), "low": finite(low), "high": finite(high), "n": units}
 
 
 def weights_of(groups: Groups, resamples: int, seed: int) -> Floats:
@@ -110,10 +112,10 @@ def averages(weights: Floats, values: Floats) -> Floats:
         return np.asarray((weights[:, known] @ values[known]) / weights[:, known].sum(axis=1))
 
 
-def over(weights: Floats, values: Sequence[Floats], datasets: int) -> dict[str, Any]:
-    """The estimate of a mean over paths, from each seed's values (A,)."""
+def over(weights: Floats, values: Sequence[Floats], datasets: int, **ends: float) -> dict[str, Any]:
+    """The estimate of a mean over paths, from each seed's values (A,); `ends` as `least` and `most` there."""
     means = [averages(weights, one) for one in values]
-    return estimate([one[0] for one in means], [one[1:] for one in means], datasets)
+    return estimate([one[0] for one in means], [one[1:] for one in means], datasets, **ends)
 
 
 def finite(value: Any) -> float | None:

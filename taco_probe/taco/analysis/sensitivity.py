@@ -80,6 +80,7 @@ def _row(
         [shift[0] / scale for shift, scale in zip(shifts, scales, strict=True)],
         [shift[1:] / scale for shift, scale in zip(shifts, scales, strict=True)],
         len(groups.datasets),
+        least=0,
     )
     return {
         "task": task,

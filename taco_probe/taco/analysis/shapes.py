@@ -18,19 +18,21 @@ ORDERS = 200  # shuffled, for the null
 
 
 class Measure(NamedTuple):
-    """A title, and whether a path in order has high or low values."""
+    """A title, whether a path in order has high or low values, and the range of values."""
 
     title: str
     best: str
+    least: float
+    most: float
 
 
 MEASURES = {
-    "straightness": Measure("straightness: chord over path length", "high"),
-    "turning": Measure("mean turning angle, degrees", "low"),
-    "uniformity": Measure("uniformity of steps", "high"),
-    "monotony": Measure("Spearman of strength with distance from the start", "high"),
-    "monotone": Measure("share that never comes back nearer to the start", "high"),
-    "roughness": Measure("roughness: second over first differences", "low"),
+    "straightness": Measure("straightness: chord over path length", "high", 0, 1),
+    "turning": Measure("mean turning angle, degrees", "low", 0, 180),
+    "uniformity": Measure("uniformity of steps", "high", 0, 1),
+    "monotony": Measure("Spearman of strength with distance from the start", "high", -1, 1),
+    "monotone": Measure("share that never comes back nearer to the start", "high", 0, 1),
+    "roughness": Measure("roughness: second over first differences", "low", 0, np.inf),
 }
 
 

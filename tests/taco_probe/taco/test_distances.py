@@ -209,3 +209,11 @@ def test_resamples_draw_datasets_and_within_them_images_and_keep_an_images_rows_
 
 def test_no_interval_comes_from_a_single_dataset():
     assert estimate([1.0], [[0.5, 1.5]], 1) == {"value": 1.0, "low": None, "high": None, "n": 1}
+
+
+def test_intervals_end_where_their_numbers_do():
+    wide = estimate([0.9, 0.2], [[0.0, 1.0] * 50, [0.0, 1.0] * 50], 2)
+    ended = estimate([0.9, 0.2], [[0.0, 1.0] * 50, [0.0, 1.0] * 50], 2, least=0, most=1)
+    assert wide["low"] < 0
+    assert wide["high"] > 1
+    assert (ended["low"], ended["high"], ended["value"]) == (0, 1, wide["value"])
