@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,13 @@ def plain(text: str) -> str:
     return (text if len(text) <= 60 else text[:59] + "…").replace("$", r"\$")
 
 
-def canvas(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side; sizes in inches."""
+def canvas(panels: int, width: float, height: float, *, columns: int = 0) -> tuple[Figure, list[Axes]]:
+    """A figure with panels, side by side or in rows of `columns`; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+    columns = columns or panels
+    rows = math.ceil(panels / columns)
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(panels)]
 
 
 def whisker(axes: Axes, place: float, row: Mapping[str, Any], colour: str) -> None:

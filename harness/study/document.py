@@ -14,10 +14,10 @@ from harness.study.correlation import PEARSON, SPEARMAN, correlation
 from harness.study.results import Result, Results
 from harness.study.state import DONE
 from taco_probe.dynamics.differences import benjamini_hochberg
-from taco_probe.dynamics.quantities import TITLES
+from taco_probe.dynamics.quantities import HEADLINES, TITLES
 
-# Of the numbers of a Gram matrix, those set beside scores; the first two are the headlines.
-BESIDE = ("entropy", "dominance", "entropy_centred", "participation_debiased", "gradient", "noise_scale")
+# Of the numbers of a Gram matrix, those set beside scores.
+BESIDE = (*HEADLINES, "participation_debiased", "gradient", "effective_entries", "noise_scale")
 
 
 def document(results: Results) -> dict[str, Any]:

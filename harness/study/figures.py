@@ -83,7 +83,7 @@ def _dynamics(found: Found) -> Figure | None:
     runs = [run for run in found["runs"] if run["dynamics"] and run["arm"] in kept]
     if not runs:
         return None
-    figure, panels = canvas(len(HEADLINES), 9.5, 3.8)
+    figure, panels = canvas(len(HEADLINES), 9.5, 6.8, columns=2)
     arms = list(dict.fromkeys(run["arm"] for run in runs))
     markers = "os^Dv*"
     for axes, quantity in zip(panels, HEADLINES, strict=True):

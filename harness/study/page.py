@@ -32,7 +32,7 @@ def view(found: Found, summary: Sequence[str], figures: Mapping[str, bytes]) -> 
         "transfer": [sheet for model in found["models"] for sheet in _transfer(found, model, tasks)],
         "fairness": [_fairness(row) for row in found["fairness"]],
         "pseudo_labels": [{**row, "label": label(found, row["arm"])} for row in found["pseudo_labels"]],
-        "correlations": [_correlation(row) for row in found["correlations"]],
+        "correlations": [_correlation(row) for row in found["correlations"] if row["n"]],
         "runs": [_run(found, run, tasks[:-1]) for run in found["runs"]],
     }
 

@@ -17,6 +17,7 @@ from taco_probe.dynamics.quantities import HEADLINES
 from taco_probe.dynamics.summary import SHORT
 
 Found = Mapping[str, Any]
+NAMED = 6  # runs that are not done, named one by one
 NO_DIFFERENCE = "no difference shown, as the interval holds 0"
 
 
@@ -59,7 +60,9 @@ def verdict(found: Found, row: Found) -> str:
 def _missing(found: Found) -> Iterator[str]:
     rest = [run for run in found["runs"] if run["state"] != DONE]
     if rest:
-        named = ", ".join(f"{run['name']} ({run['state']})" for run in rest)
+        named = ", ".join(f"{run['name']} ({run['state']})" for run in rest[:NAMED])
+        if len(rest) > NAMED:
+            named += f" and {len(rest) - NAMED} more (`imax study plan` lists them)"
         yield (
             f"This is a part of the study: {len(rest)} of {_count(len(found['runs']), 'run')} not done, and "
             f"what follows rests on the others. Not done: {named}."

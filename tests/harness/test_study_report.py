@@ -61,6 +61,18 @@ def test_a_planted_difference_is_said_with_its_numbers_and_an_equal_arm_is_not_t
     assert "worse" not in " ".join(found["summary"])
 
 
+def test_of_many_missing_runs_the_first_are_named(tmp_path, mixture):
+    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2, 3, 4], reference="imax")
+    found = told(plan, mixture, {"imax": 0.5})
+    assert "4 of 8 runs not done" in line(found, "This is a part")
+    assert "more" not in line(found, "This is a part")
+    many = studies.plan(tmp_path / "many", recipes=["imax", "dmax"], seeds=list(range(1, 9)))
+    found = told(many, mixture, {"imax": 0.5})
+    assert line(found, "This is a part").endswith(
+        "dmax-tiny-s6 (missing) and 2 more (`imax study plan` lists them)."
+    )
+
+
 def test_the_side_that_is_better_is_named_whichever_it_is(tmp_path, mixture):
     plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2, 3], reference="dmax")
     found = told(plan, mixture, {"imax": 0.3, "dmax": 0.9})
