@@ -40,7 +40,7 @@ def test_what_is_written_down_is_read_again():
         ({"mixture": "dmax", "tasks": ["vqaa"]}, "did you mean 'vqa'"),
         ({"mixture": "dmax", "images": 0}, "images is 0"),
         ({"mixture": "dmax", "samples": 0}, "samples"),
-        ({"mixture": "dmax", "labels": "oracle"}, "labels is 'oracle': it should be 'model' or 'truth'"),
+        ({"mixture": "dmax", "labels": "oracle"}, "unknown labels 'oracle': Known: model, truth"),
         ({"mixture": "dmax", "temperature": 0.0}, "temperature is 0.0"),
         ({"mixture": "dmax", "density": {"tasks_per_image": 4.0}}, "density.entries_per_image is missing"),
         ({"mixture": "dmax", "density": {"tasks_per_image": 4.0, "entries_per_image": 2.0}}, "at least"),
