@@ -35,9 +35,9 @@ def read_keys(path: Path, what: str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: can't read: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: it is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
-        raise UserError(f"{path}: {what} is a mapping of keys to values")
+        raise UserError(f"{path}: {what} has lines of the form 'key: value'")
     return raw
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_recipes.errors import UserError
+from data_recipes.schema import read_keys
 from data_recipes.tables import write_text
 
 
@@ -49,11 +48,9 @@ def read_run(folder: Path) -> Run:
     path = folder / "run.yaml"
     if not path.is_file():
         raise UserError(f"{folder} is not a run folder: it has no run.yaml. Train one with `imax train`")
+    settings = read_keys(path, "run.yaml")
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         values = {key: str(settings[key]) for key in ("recipe", "model", "mixture", "mixture_hash")}
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError):
-        raise UserError(f"{path}: not a YAML file of settings") from None
     except KeyError as error:
         raise UserError(f"{path}: the key {error} is missing") from None
     return Run(folder, values["recipe"], values["model"], Path(values["mixture"]), values["mixture_hash"])

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_recipes.errors import UserError
 from data_recipes.records import Entry, Image
+from data_recipes.schema import read_keys
 from eval.answers import Answer
 from eval.predictions import answers_from_rows, read_own
 from eval.runs import read_json
@@ -135,7 +134,6 @@ def _run_folder(folder: Path) -> Path:
 
 def _settings(folder: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load((_run_folder(folder) / "run.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return read_keys(_run_folder(folder) / "run.yaml", "run.yaml")
+    except UserError:
         return {}
-    return found if isinstance(found, dict) else {}

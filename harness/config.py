@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import torch
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from data_recipes.errors import UserError, unknown
 from data_recipes.recipe import is_image_centric
+from data_recipes.schema import read_keys
 from data_recipes.tasks import TASKS
 from harness.arguments import CHOICES, DataArguments, DynamicsArguments, ModelArguments
 from model_adapters.models import is_tiny
@@ -155,8 +155,9 @@ def parse(argv: Sequence[str]) -> Settings:
     arguments = list(argv)
     if arguments and Path(arguments[0]).suffix in (".yaml", ".yml"):
         path = arguments.pop(0)
+        content = read_keys(Path(path), "a file of settings")
         try:
-            chosen |= _read(parser, _yaml_arguments(Path(path)))
+            chosen |= _read(parser, _as_arguments(content))
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
     chosen |= _read(parser, arguments)
@@ -231,28 +232,18 @@ def _unknown_flag(argument: str) -> UserError:
     return UserError(f"unknown flag {name!r}: {guess}--help lists all flags")
 
 
-def _yaml_arguments(path: Path) -> list[str]:
-    """The file's keys as command line arguments, so that both are typed by the same rules.
+def _as_arguments(content: Mapping[str, Any]) -> list[str]:
+    """A file's keys as command line arguments, so that both are typed by the same rules.
 
     Raises:
-        UserError: the file cannot be read or is no mapping, or a value cannot be of its flag's type.
+        UserError: an unknown key, or a value that cannot be of its flag's type.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError("needs lines of the form 'flag: value'")
     known, arguments = flags(), []
     for key, value in content.items():
         if key in FACTS or value is None or value == []:
             continue
         if key not in known:
-            raise _unknown_key(str(key), known)
+            raise _unknown_key(key, known)
         if isinstance(value, bool) and key in _TEXT:
             raise UserError(f"{key}: YAML reads the value as {str(value).lower()}; write it in quotes")
         if isinstance(value, list):

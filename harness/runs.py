@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from data_recipes.errors import UserError
+from data_recipes.schema import read_keys
 from data_recipes.tables import write_text
 
 # Everything a run may leave in its folder; `--overwrite` deletes these and nothing else.
@@ -65,17 +66,11 @@ class RunFolder:
         """The content of run.yaml.
 
         Raises:
-            UserError: there is no run here, or its run.yaml is broken.
+            UserError: there is no run here, or its run.yaml is no YAML.
         """
-        try:
-            content = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{self.path} is not a run folder: it has no run.yaml") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{self.settings_file} is broken: {' '.join(str(error).split())}") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{self.settings_file} is broken: it needs lines of the form 'key: value'")
-        return content
+        if not self.settings_file.exists():
+            raise UserError(f"{self.path} is not a run folder: it has no run.yaml")
+        return read_keys(self.settings_file, "run.yaml")
 
     def provenance(self) -> dict[str, Any]:
         """The content of provenance.json; empty when there is none (a run killed before its first step)."""

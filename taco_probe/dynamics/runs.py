@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_recipes.errors import UserError
+from data_recipes.schema import read_keys
 from eval.runs import read_run
 from eval.seeds import DEFAULT_SEED, experiment
 from taco_probe.dynamics.measurement import Measurement, equal_probes, series
@@ -59,7 +58,7 @@ def read(folders: Sequence[Path]) -> list[Series]:
 
 def _read(folder: Path) -> Series:
     run = read_run(folder)
-    settings = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    settings = read_keys(folder / "run.yaml", "run.yaml")
     recipe = Path(run.recipe).stem
     measured = {one.step: one for one in series(folder)}
     return Series(run.name, folder, recipe, run.model, settings.get("seed", DEFAULT_SEED), settings, measured)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from data_recipes.errors import UserError, unknown
+from data_recipes.schema import STRICT, explained, read_keys
 from data_recipes.tables import write_text
 from taco_probe.taco.tasks import TASKS
 
@@ -23,7 +24,7 @@ class Settings(BaseModel):
     """All that the weights of an encoder depend on, apart from the images. Every field is a flag of
     `imax taco train`, with the text under it as its help."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = STRICT | {"use_attribute_docstrings": True}
 
     encoder: Encoder = "resnet18"
     """The convolutional network: resnet18 or resnet50."""
@@ -117,14 +118,10 @@ def settings_of(values: dict[str, Any], where: str) -> Settings:
     Raises:
         UserError: an unknown name, or a value that does not fit.
     """
-    if wrong := [name for name in values if name not in Settings.model_fields]:
-        raise unknown(f"setting in {where}", wrong[0], Settings.model_fields)
     try:
-        return Settings(**values)
+        return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {name}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise explained(error, Settings, where) from None
 
 
 def read_settings(file: Path) -> Settings:
@@ -133,15 +130,9 @@ def read_settings(file: Path) -> Settings:
     Raises:
         UserError: no such file, or not settings.
     """
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file.parent} is no run of imax taco train: it has no {file.name}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{file} is broken: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{file} is broken: it needs lines of the form 'key: value'")
-    return settings_of(values, str(file))
+    if not file.exists():
+        raise UserError(f"{file.parent} is no run of imax taco train: it has no {file.name}")
+    return settings_of(read_keys(file, "a file of settings"), str(file))
 
 
 def write_settings(settings: Settings, file: Path) -> None:

@@ -232,7 +232,7 @@ MISTAKES = {
     "key source is missing": "seed: 1",
     "must not be negative": "source: phantom\ntask_weights: {vqa: -1}",
     "is no YAML": "source: [",
-    "mapping of keys": "- a\n- b",
+    "key: value": "- a\n- b",
 }
 
 

@@ -272,7 +272,7 @@ def test_mistakes_of_users(runs, tmp_path):
     (runs[0] / "scores.json").write_text('{"tasks": {"vqa": 1}}')
     with pytest.raises(UserError, match="score the run again"):
         leaderboard.build([runs[0]], tmp_path / "board")
-    for text, what in (("a: [", "not a YAML"), ("recipe: x", "is missing"), ("- 1", "not a YAML")):
+    for text, what in (("a: [", "no YAML"), ("recipe: x", "is missing"), ("- 1", "key: value")):
         (runs[1] / "run.yaml").write_text(text)
         with pytest.raises(UserError, match=what):
             prepare(str(runs[1]))

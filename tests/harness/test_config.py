@@ -75,7 +75,7 @@ def test_an_image_is_a_sample_and_shared_where_the_mixture_is_image_centric():
         (["--attention", "flash"], "unknown attention 'flash'"),
         (["--attention", "flex", "--use_cpu", "true"], "--attention flex needs a GPU"),
         (["--attention", "flex", "--use_cpu", "false", "--recipe", "dmax"], "it needs --sharing image"),
-        (["absent.yaml"], "absent.yaml: no such file"),
+        (["absent.yaml"], "absent.yaml: can't read: No such file"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, message):
@@ -92,8 +92,8 @@ def test_a_mistake_is_one_line(arguments, message):
         ("model: no\n", "model: YAML reads the value as false; write it in quotes"),
         ("max_steps: many\n", "--max_steps: invalid int value: 'many'"),
         ("max_steps: 1.5\n", "--max_steps: invalid int value: '1.5'"),
-        ("- a\n", "flag: value"),
-        ("a: [\n", "is not YAML"),
+        ("- a\n", "key: value"),
+        ("a: [\n", "is no YAML"),
     ],
 )
 def test_a_mistake_in_the_file_names_the_file(tmp_path, text, message):

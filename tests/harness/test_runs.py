@@ -68,7 +68,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 def test_a_broken_run_yaml_is_said_so(tmp_path):
     (tmp_path / "run.yaml").write_text("a: [")
-    with pytest.raises(UserError, match="is broken"):
+    with pytest.raises(UserError, match="is no YAML"):
         RunFolder(tmp_path).settings()
     with pytest.raises(UserError, match="not a run folder"):
         RunFolder(tmp_path / "absent").settings()

@@ -79,7 +79,7 @@ def test_one_command_trains_every_variant_and_seed_and_a_second_one_nothing(
         (["--seeds", "1,x"], "seeds: whole numbers"),
         (["--seeds", ""], "nothing to train"),
         (["--encoder", "resnet19"], "unknown encoder 'resnet19': did you mean 'resnet18'"),
-        (["--steps", "0"], "steps: Input should be greater"),
+        (["--steps", "0"], "steps is 0: it should be greater"),
         (["--held_out", "left"], "trained on and held out"),
         (["--held_out", "nowhere"], "unknown dataset 'nowhere'"),
         (["--tasks_used", "inversion"], "at least two tasks"),
