@@ -31,9 +31,12 @@ class Axis:
 
     @classmethod
     def around(cls, values: Iterable[float]) -> Axis:
-        """The shortest that holds all values."""
+        """The shortest that holds all values; around a single one, a tenth of it to both sides."""
         found = [value for value in values if math.isfinite(value)] or [0.0]
         low, high = min(found), max(found)
+        if low == high:
+            reach = abs(low) / 10 or 0.5
+            low, high = low - reach, high + reach
         power = 10.0 ** math.floor(math.log10(max(high - low, 1e-6)))
         for factor in (0.1, 0.2, 0.5, 1, 2, 5, 10):
             step = power * factor

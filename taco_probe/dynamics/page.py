@@ -72,7 +72,7 @@ def _over_steps(
     levels = [row for row in report["levels"] if row["quantity"] == name]
     values = [value for points in series.values() for _, value in points]
     values += [row[end] for row in levels for end in ("low", "high")]
-    scale = Scale([step for points in series.values() for step, _ in points], values, log_y=name in _LOG)
+    scale = Scale(report["moments"]["at"], values, log_y=name in _LOG)
     lines = [
         Line(number[run], scale.polyline(points), run, marks=scale.places(points))
         for run, points in series.items()

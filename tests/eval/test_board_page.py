@@ -244,3 +244,10 @@ def test_an_axis_holds_its_values_between_round_ends(values):
     assert 2 <= len(axis.ticks) <= 6
     assert axis.ticks[0][0] == 0
     assert axis.ticks[-1][0] == 100
+
+
+@given(st.floats(-1000, 1000))
+def test_a_value_alone_lies_inside_an_axis_with_labels_that_differ(value):
+    axis = Axis.around([value, value])
+    assert 10 <= axis.place(value) <= 90
+    assert len({label for _, label in axis.ticks}) == len(axis.ticks)
