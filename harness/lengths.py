@@ -24,11 +24,13 @@ def steps_of_epoch(samples: int, training: TrainingArguments) -> int:
 
 
 def budget_steps(settings: Settings, mixture: Mixture) -> int | None:
-    """The steps that a mixture asks for which is to be compared at equal steps; None where it does not."""
+    """The steps that a mixture asks for which is to be compared at equal steps: those of as many epochs of
+    the mixture that it is matched to. None where it asks for none."""
     budget = (mixture.meta.get("budget") or {}).get("train_entries")
     if not budget:
         return None
     entries = 1.0
     if settings.data.batching == "image":
         entries = density(mixture.images, mixture.entries)["entries_per_image"]
-    return math.ceil(float(budget) / (entries * samples_of_step(settings.training)))
+    drawn = float(budget) * settings.training.num_train_epochs
+    return math.ceil(drawn / (entries * samples_of_step(settings.training)))

@@ -206,7 +206,7 @@ def use_one_gpu(training: transformers.TrainingArguments) -> None:
 
 
 def take_budget(settings: Settings, mixture: Mixture) -> None:
-    """A mixture to be compared at equal steps says how many entries to train on; the user's word wins."""
+    """A mixture to be compared at equal steps says how many entries an epoch has; the user's word wins."""
     steps = budget_steps(settings, mixture)
     if steps and not {"max_steps", "num_train_epochs"} & settings.chosen.keys():
         settings.training.max_steps = steps

@@ -210,7 +210,8 @@ def test_a_budget_sets_the_steps_unless_the_user_does():
     free, set_by_user = parse(flags), parse([*flags, "--num_train_epochs", "2"])
     for settings in (free, set_by_user):
         train.take_budget(settings, mixture)
-    assert free.training.max_steps == 13  # ceil(100 / 8)
+    assert free.training.num_train_epochs == 1.5  # of the mixture that it is matched to
+    assert free.training.max_steps == 19  # ceil(1.5 * 100 / 8)
     assert set_by_user.training.max_steps == -1
 
 
