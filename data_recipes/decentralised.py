@@ -32,6 +32,7 @@ from data_recipes.stock import Stock, open_stock
 from data_recipes.tasks import TASKS
 from data_recipes.thumbnails import Mark, marked, read_marks
 
+SHARES = 2  # counts up when images are shared out among tasks in another way, so that mixtures are built anew
 _PATIENCE = 3  # rounds in a row that may bring a task nothing
 
 
@@ -124,7 +125,7 @@ def _needs(recipe: Decentralised, matched: Mixture) -> dict[str, _Need]:
     pairs = {task: len(carriers[task]) for task in TASKS if volume[task]}
     if recipe.match.by in ("images", "steps"):
         n = sum(image.split == "train" for image in matched.images)
-        images = share_out(n, dict.fromkeys(pairs, n), volume)
+        images = share_out(n, dict.fromkeys(pairs, n), pairs)
         totals = {task: round(images[task] * volume[task] / pairs[task]) for task in pairs}
     else:
         images = pairs

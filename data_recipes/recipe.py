@@ -263,6 +263,8 @@ def _key(recipe: Recipe, progress: bool) -> str:
             with decentralised.told(recipe, task):
                 files.append((given.source, fingerprint(given.source, given.options)))
         parts["recipe"]["match"] = {**parts["recipe"]["match"], "to": "", "changes": {}}
+        if recipe.match.by in ("images", "steps"):
+            parts["shares"] = decentralised.SHARES
     else:
         files = [(recipe.source, fingerprint(recipe.source, recipe.options))]
     parts["sources"] = [(name, source(name).VERSION, state) for name, state in files]

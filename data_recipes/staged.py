@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,8 @@ class Stage(Part):
         batching: what is drawn together, `image` or `entry`; by default as the mixture is, and `image` for an
             annotated one. `--batching` wins.
         epochs, steps: how long; where neither is said, the run's own setting holds.
+        share: in place of them, which part it is of a run as long as a plain one on the first mixture. Either
+            all stages have it, and shares sum to 1, or none.
         learning_rate: at its highest; where it is not said, the run's own.
         learning_rate_times: in place of `learning_rate`, a factor on the run's own, which suits any model.
         start: `base`, `previous` or the name of an earlier stage: whose weights training goes on from. None
@@ -46,6 +49,7 @@ class Stage(Part):
     batching: str | None = None
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=1)
+    share: float | None = Field(default=None, gt=0, lt=1)
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     learning_rate_times: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     start: str | None = None
@@ -57,13 +61,20 @@ class Stage(Part):
 
 
 class Staged(Part):
-    """A recipe with stages. `seed` goes with the run's own into what annotation draws."""
+    """A recipe with stages.
+
+    Attributes:
+        seed: goes with the run's own into what annotation draws.
+        schedule: of the learning rate. `stage`: each stage has one of its own, warmup included; `whole`: one
+            goes through all stages, so that the run differs from a plain one in what it sees alone.
+    """
 
     style: Literal["staged"]
     name: str = Field(pattern=_NAME)
     description: str = ""
     license: str = "other"
     seed: int = Field(default=0, ge=0)
+    schedule: Literal["stage", "whole"] = "stage"
     stages: tuple[Stage, ...]
 
     @property
@@ -116,6 +127,7 @@ def load_staged(spec: str) -> Staged:
         staged = Staged.model_validate({**raw, "stages": tuple(stages)})
     except ValidationError as error:
         raise explained(error, Staged, where) from None
+    _check_shares(staged, where)
     for stage in staged.stages:
         for name in dict.fromkeys((stage.source, *stage.mix)):
             _check_mixture(name, spec, f"{where}: stage {stage.name}")
@@ -161,8 +173,9 @@ def _check_choices(stage: Stage, here: str) -> None:
         raise UserError(f"{here}: give it either mixture or annotate" + (", not both" * bool(stage.mixture)))
     if stage.batching not in (None, *BATCHINGS):
         raise UserError(f"{here}: {unknown('batching', stage.batching, BATCHINGS)}")
-    if stage.epochs is not None and stage.steps is not None:
-        raise UserError(f"{here}: give it either epochs or steps, not both")
+    lengths = [name for name in ("epochs", "steps", "share") if getattr(stage, name) is not None]
+    if len(lengths) > 1:
+        raise UserError(f"{here}: give it either {lengths[0]} or {lengths[1]}, not both")
     if stage.learning_rate is not None and stage.learning_rate_times is not None:
         raise UserError(f"{here}: give it either learning_rate or learning_rate_times, not both")
 
@@ -181,6 +194,18 @@ def _check_order(stage: Stage, before: list[Stage], here: str) -> None:
         raise UserError(
             f"{here}: {unknown('start', stage.start, (BASE, *names, *[PREVIOUS] * bool(before)))}"
         )
+
+
+def _check_shares(staged: Staged, where: str) -> None:
+    shares = [stage.share for stage in staged.stages if stage.share is not None]
+    if not shares:
+        return
+    if lacking := [stage.name for stage in staged.stages if stage.share is None]:
+        raise UserError(
+            f"{where}: stage {lacking[0]} has no share and others have: give it to all or to none"
+        )
+    if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
+        raise UserError(f"{where}: the shares of the stages sum to {sum(shares):g}: make it 1")
 
 
 def _check_mixture(name: str, spec: str, here: str) -> None:

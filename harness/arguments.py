@@ -69,6 +69,15 @@ class DataArguments:
     )  # fmt: skip
     image_cache: int = field(default=512, metadata={"help": "Memory for decoded images, in MB a process."})
     threads: int = field(default=0, metadata={"help": "CPU threads a process; 0: share out all cores."})
+    schedule_steps: int | None = field(
+        default=None,
+        metadata={"help": "Length of the learning rate's schedule, where this training is a part of a longer "
+                          "one; default: its own steps. Recipes with stages set it."},
+    )  # fmt: skip
+    schedule_before: int | None = field(
+        default=None,
+        metadata={"help": "Steps of that schedule that lie before this training. Default: none."},
+    )
     stage_cache: str | None = field(
         default=None,
         metadata={"help": "Folder that keeps finished stages of recipes with stages, under all that "

@@ -35,6 +35,8 @@ _BOUNDS: dict[str, tuple[float, bool, float]] = {
     "max_length": (1, True, float("inf")),
     "max_shared_length": (1, True, float("inf")),
     "row_tokens": (1, True, float("inf")),
+    "schedule_steps": (0, True, float("inf")),
+    "schedule_before": (0, True, float("inf")),
     "image_cache": (0, True, float("inf")),
     "threads": (0, True, float("inf")),
     "lora_r": (1, True, float("inf")),

@@ -35,7 +35,8 @@ class Planned:
         number: counted from 1.
         folder: its run folder.
         steps: how many it takes; `before`: how many the stages before it take together.
-        learning_rate: at its highest.
+        learning_rate: at its highest; where one schedule goes through all stages, that of the schedule.
+        schedule: steps of that schedule; 0 where the stage has one of its own.
         start: run or adapter folder whose weights it starts from; None is the base model.
     """
 
@@ -45,6 +46,7 @@ class Planned:
     steps: int
     before: int
     learning_rate: float
+    schedule: int
     start: str | None
 
     @property
@@ -77,6 +79,8 @@ class Planned:
                 "batching": _batching(self.stage, whole),
                 "max_steps": self.steps,
                 "learning_rate": self.learning_rate,
+                "schedule_steps": self.schedule or None,
+                "schedule_before": self.before if self.schedule else None,
                 "start": self.start,
                 # A later stage on the same entries sees them in another order.
                 "data_seed": whole.chosen.get("data_seed") if self.number == 1 else seed + self.number - 1,
@@ -103,15 +107,17 @@ class _Length(NamedTuple):
 def plan(staged: Staged, settings: Settings, run: Path, mixtures: Mixtures) -> list[Planned]:
     """The stages of a run in `run`.
 
-    `--max_steps` is shared out over the stages in proportion to their own lengths; `--num_train_epochs` and
-    `--learning_rate` are those of the first stage, and later ones keep their proportion to it.
+    `--max_steps` is shared out over the stages in proportion to their own lengths; `--learning_rate` is that
+    of the first stage, and later ones keep their proportion to it. So it is with `--num_train_epochs`, but
+    that stages with shares are together as long as a plain run of so many epochs on the first mixture.
 
     Raises:
         UserError: `--max_steps` is less than a step for each stage.
     """
     free = derive(settings, _without_length(settings))
     lengths = [_length(stage, free, mixtures) for stage in staged.stages]
-    steps = _steps(lengths, settings.chosen)
+    shares = [stage.share for stage in staged.stages if stage.share is not None]
+    steps = _steps(lengths, settings.chosen, shares)
     own_rate = free.training.learning_rate
     rates = [s.learning_rate or own_rate * (s.learning_rate_times or 1.0) for s in staged.stages]
     faster = settings.chosen.get("learning_rate", rates[0]) / rates[0]
@@ -125,6 +131,7 @@ def plan(staged: Staged, settings: Settings, run: Path, mixtures: Mixtures) -> l
                 steps=steps[number - 1],
                 before=sum(steps[: number - 1]),
                 learning_rate=float(f"{rates[number - 1] * faster:.12g}"),
+                schedule=sum(steps) if staged.schedule == "whole" else 0,
                 start=_start(stage, found, settings),
             )
         )
@@ -194,15 +201,18 @@ def _samples(stage: Stage, own: Settings, mixtures: Mixtures) -> int:
     return round(len(chosen) * stage.annotate.density.entries_per_image) + len(added)
 
 
-def _steps(lengths: Sequence[_Length], chosen: Mapping[str, Any]) -> list[int]:
-    total = chosen.get("max_steps") or -1
+def _steps(lengths: Sequence[_Length], chosen: Mapping[str, Any], shares: Sequence[float]) -> list[int]:
+    """Steps of each stage; `shares` is empty where stages have lengths of their own."""
+    first, total = lengths[0], chosen.get("max_steps") or -1
     if total <= 0:
-        first = lengths[0]
-        epochs = first.epochs if first.steps is None else first.steps / first.of_epoch
-        return [one.times(chosen.get("num_train_epochs", epochs) / epochs) for one in lengths]
-    if total < len(lengths):
+        epochs = first.epochs if first.steps is None or shares else first.steps / first.of_epoch
+        factor = chosen.get("num_train_epochs", epochs) / epochs
+        if not shares:
+            return [one.times(factor) for one in lengths]
+        total = max(len(lengths), first.times(factor))
+    elif total < len(lengths):
         raise UserError(f"--max_steps {total} is for the whole run, and it has {len(lengths)} stages")
-    weights = [one.times(1.0) for one in lengths]
+    weights = shares or [one.times(1.0) for one in lengths]
     spare = total - len(lengths)  # a step for each stage, and the rest in proportion
     edges = [round(spare * sum(weights[:n]) / sum(weights)) for n in range(len(weights) + 1)]
     return [1 + after - before for before, after in pairwise(edges)]

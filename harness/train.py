@@ -183,6 +183,7 @@ def train(settings: Settings, arguments: Sequence[str] = (), stage: str = "") ->
         data_collator=collate,
         adapter=adapter,
         weighting=data.loss_weighting,
+        schedule=(data.schedule_before or 0, data.schedule_steps or 0),
         callbacks=callbacks,
     )
     if watch is not None:

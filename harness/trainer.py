@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from data_recipes.errors import UserError
 from data_recipes.tasks import TASKS
 from harness.checkpoints import seal
 from harness.dataset import Samples, UpdateSampler
@@ -32,9 +34,14 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
     `tokens_unshared` (that it would have been fed without sharing), all summed over processes.
     """
 
-    def __init__(self, *, adapter: Adapter, weighting: str = "token", **kwargs: Any) -> None:
+    def __init__(
+        self, *, adapter: Adapter, weighting: str = "token", schedule: tuple[int, int] = (0, 0), **kwargs: Any
+    ) -> None:
+        """schedule: steps of the learning rate's schedule that lie before this training, and in all; (0, 0)
+        where it has one of its own."""
         super().__init__(compute_loss_func=self._weighted_mean, **kwargs)
         self._adapter = adapter
+        self._schedule = schedule
         samples = kwargs.get("train_dataset")
         by_task = samples.by_task if isinstance(samples, Samples) else [1] * len(TASKS)
         self._weights = LossWeights(weighting, by_task)
@@ -84,6 +91,20 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             total = self.accelerator.gather(total[None]).sum()
         return total
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        before, whole = self._schedule
+        if not whole:
+            return super().create_scheduler(num_training_steps, optimizer)
+        found = super().create_scheduler(whole, optimizer)
+        if not isinstance(found, LambdaLR):
+            raise UserError(
+                f"--lr_scheduler_type {self.args.lr_scheduler_type}: a part of a longer schedule needs one "
+                "that follows from the step alone, such as cosine, linear or constant_with_warmup"
+            )
+        shifted = [lambda step, at=at: at(step + before) for at in found.lr_lambdas]
+        self.lr_scheduler = LambdaLR(found.optimizer, shifted)
+        return self.lr_scheduler
 
     def pause(self, seconds: float) -> None:
         """Takes time that was not spent on training out of the rates of the logging window."""

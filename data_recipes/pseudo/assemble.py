@@ -18,7 +18,7 @@ from data_recipes.funnel import Funnel, as_json
 from data_recipes.pixels import inside
 from data_recipes.placing import place
 from data_recipes.priors import priors
-from data_recipes.pseudo.choose import Chosen, choose_entries
+from data_recipes.pseudo.choose import Chosen, choose_entries, volumes
 from data_recipes.pseudo.filters import Answered, verdicts
 from data_recipes.pseudo.leaks import check_entries
 from data_recipes.pseudo.spec import Annotation
@@ -68,7 +68,16 @@ def assemble(
     for image, entry in mixture.of_split("train"):
         own[image.image_id].append(entry)
     rng = np.random.default_rng([annotation.seed, seed])
-    chosen = choose_entries(images, own, offered, annotation, rng)
+    about = {(answered.entry.image_id, answered.entry.task) for answered in answers}
+    chosen = choose_entries(
+        images,
+        own,
+        offered,
+        annotation,
+        weights=volumes(mixture),
+        asked=Counter(task for _, task in about),
+        rng=rng,
+    )
     if not chosen.answered:
         raise UserError(
             f"{annotation.mixture}: none of {len(answers)} answers was kept: loosen the filters, or train "
@@ -135,10 +144,11 @@ def _meta(
         "annotated": old.get("recipe", {}),
     }
     short = [
-        f"SHORT: {got} {what} on {len(images)} images in place of {wanted}: too few answers were kept."
-        for what, (wanted, got) in (("(image, task) pairs", chosen.pairs), ("entries", chosen.entries))
-        if got < wanted
+        f"{name} {chosen.got[name].entries} of {wanted.entries}"
+        for name, wanted in chosen.wanted.items()
+        if chosen.got[name].entries < wanted.entries
     ]
+    said = f"SHORT: too few answers were kept for {', '.join(short)} entries on {len(images)} images."
     return {
         **{key: old[key] for key in ("license", "licences", "languages", "sources") if key in old},
         "schema": SCHEMA,
@@ -154,7 +164,7 @@ def _meta(
         "priors": priors(images, entries),
         "rejected": 0,
         "match": None,
-        "notes": [*old.get("notes", ()), *short],
+        "notes": [*old.get("notes", ()), *([said] if short else [])],
         "funnel": as_json(_funnel(answers, chosen, annotation).steps),
     }
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,26 +10,34 @@ import numpy as np
 
 from data_recipes.draws import draws
 from data_recipes.errors import UserError
-from data_recipes.mixing import by_task, image_centric, share_out
+from data_recipes.mixing import by_task, one_task, share_out
 from data_recipes.pseudo.spec import Annotation
 from data_recipes.records import Entry, Image, Mixture
+from data_recipes.tasks import TASKS
+
+
+class Share(NamedTuple):
+    """Of one task: its (image, task) pairs and entries, own ones counted."""
+
+    pairs: int
+    entries: int
 
 
 class Chosen(NamedTuple):
-    """Entries for the mixture: own ones first on each image. `pairs` and `entries` are (wanted, got) of
-    (image, task) pairs and of entries, own ones counted."""
+    """Entries for the mixture: own ones and answers, by image in the order given; and task -> what of it was
+    wanted and is there."""
 
     own: list[Entry]
     answered: list[Entry]
-    pairs: tuple[int, int]
-    entries: tuple[int, int]
+    wanted: dict[str, Share]
+    got: dict[str, Share]
 
 
-def volume(mixture: Mixture) -> int:
-    """Training entries of the mixture that this one is matched to, else its own."""
+def volumes(mixture: Mixture) -> dict[str, int]:
+    """Task -> training entries of the mixture that this one is matched to, else its own."""
     match = mixture.meta.get("match") or {}
-    own = sum(1 for _ in mixture.of_split("train"))
-    return int(match.get("matched", {}).get("entries", own))
+    own = Counter(entry.task for _, entry in mixture.of_split("train"))
+    return dict(match.get("matched", {}).get("per_task") or own)
 
 
 def choose_images(mixture: Mixture, annotation: Annotation) -> list[Image]:
@@ -48,7 +55,9 @@ def choose_images(mixture: Mixture, annotation: Annotation) -> list[Image]:
         groups[" ".join(sorted(tasks))].append(image_id)
     if not groups:
         raise UserError(f"{annotation.mixture}: no training images, so there is nothing to annotate")
-    wanted = annotation.images or max(1, round(volume(mixture) / annotation.density.entries_per_image))
+    wanted = annotation.images or max(
+        1, round(sum(volumes(mixture).values()) / annotation.density.entries_per_image)
+    )
     capacity = {name: len(members) for name, members in groups.items()}
     shares = share_out(min(wanted, len(carried)), capacity, dict.fromkeys(groups, 1.0))
     taken: set[str] = set()
@@ -63,52 +72,68 @@ def choose_entries(
     own: Mapping[str, Sequence[Entry]],
     answered: Mapping[str, Sequence[Entry]],
     annotation: Annotation,
+    *,
+    weights: Mapping[str, int],
+    asked: Mapping[str, int],
     rng: np.random.Generator,
 ) -> Chosen:
-    """Own entries, all of them with `keep_own`, and of the answers as many as make up the density, mixed over
-    tasks, images and kinds as in an image-centric recipe. Where the answers do not reach, all that there
-    are.
+    """Own entries, all of them with `keep_own`, and of the answers as many as make up the density, each task
+    in the share that it has in the matched mixture. A task that too few answers were kept of stays short:
+    were it filled up with others, filters would change what is trained on as well as how right it is.
 
     Args:
         own, answered: image id -> entries.
+        weights: task -> its entries in the matched mixture.
+        asked: task -> how many of the images were asked about it, whatever was kept.
     """
-    n, density = len(images), annotation.density
-    wanted = round(density.tasks_per_image * n), round(density.entries_per_image * n)
+    order = {image.image_id: place for place, image in enumerate(images)}
     keepers = images if annotation.keep_own else ()
     stay = [entry for image in keepers for entry in own.get(image.image_id, ())]
-    have = len({(entry.image_id, entry.task) for entry in stay}), len(stay)
-    candidates = {i.image_id: answered[i.image_id] for i in images if answered.get(i.image_id)}
-    sizes = {
-        (image_id, name): len(group)
-        for image_id, offered in candidates.items()
-        for name, group in by_task(offered).items()
-    }
-    pairs = min(max(0, wanted[0] - have[0]), len(sizes))
-    if pairs < len(candidates):  # so sparse that not every image gets a task more
-        candidates = dict(list(candidates.items())[:pairs])
-        sizes = {pair: size for pair, size in sizes.items() if pair[0] in candidates}
-    entries = min(max(pairs, wanted[1] - have[1]), _reach(sizes, pairs))
-    chosen = (
-        image_centric(
-            candidates,
-            tasks_per_image=pairs / len(candidates),
-            entries_per_image=entries / len(candidates),
-            weights={},
-            rng=rng,
-        )
-        if candidates
-        else []
-    )
-    got = have[0] + len({(entry.image_id, entry.task) for entry in chosen}), have[1] + len(chosen)
-    return Chosen(stay, chosen, (wanted[0], got[0]), (wanted[1], got[1]))
+    have = _shares(stay)
+    tasks = [name for name in TASKS if have[name].entries or asked.get(name)]
+    wanted = _wanted(len(images), annotation, {name: weights.get(name, 0) for name in tasks}, have, asked)
+    offered: dict[str, dict[str, list[Entry]]] = {name: {} for name in TASKS}
+    for image in images:
+        for name, group in by_task(answered.get(image.image_id, ())).items():
+            offered[name][image.image_id] = group
+    chosen: list[Entry] = []
+    for name in tasks:
+        lacks = Share(*(max(0, want - got) for want, got in zip(wanted[name], have[name], strict=True)))
+        chosen += _of_task(offered[name], lacks, rng)
+    chosen.sort(key=lambda entry: order[entry.image_id])
+    got = _shares([*stay, *chosen])
+    return Chosen(stay, chosen, wanted, {name: got[name] for name in tasks})
 
 
-def _reach(sizes: Mapping[tuple[str, str], int], pairs: int) -> int:
-    """The most entries that so many pairs can hold, at least one pair on each image: the largest of each
-    image, then the largest of the rest (a greedy choice is best, the choices being bases of a matroid)."""
-    first: dict[str, tuple[str, str]] = {}
-    for pair, size in sizes.items():
-        if pair[0] not in first or size > sizes[first[pair[0]]]:
-            first[pair[0]] = pair
-    rest = [size for pair, size in sizes.items() if first[pair[0]] != pair]
-    return sum(sizes[pair] for pair in first.values()) + sum(heapq.nlargest(pairs - len(first), rest))
+def _wanted(
+    n: int,
+    annotation: Annotation,
+    weights: Mapping[str, int],
+    have: Mapping[str, Share],
+    asked: Mapping[str, int],
+) -> dict[str, Share]:
+    """Entries in proportion to the weights; pairs, in proportion to the images that can carry the task."""
+    density = annotation.density
+    total = round(density.entries_per_image * n)
+    known = weights if any(weights.values()) else dict.fromkeys(weights, 1)
+    entries = share_out(total, dict.fromkeys(known, total), known)
+    carriers = {name: have[name].pairs + asked.get(name, 0) for name in weights}
+    capacity = {name: min(entries[name], carriers[name]) for name in weights}
+    pairs = min(round(density.tasks_per_image * n), sum(capacity.values()))
+    shared = share_out(pairs, capacity, carriers)
+    return {name: Share(shared[name], entries[name]) for name in weights}
+
+
+def _of_task(offered: Mapping[str, list[Entry]], lacks: Share, rng: np.random.Generator) -> list[Entry]:
+    """Entries of one task: of as many images as it lacks pairs, at random, or those with most where random
+    ones do not hold enough."""
+    names = [list(offered)[place] for place in rng.permutation(len(offered))]
+    if sum(len(offered[name]) for name in names[: lacks.pairs]) < lacks.entries:
+        names.sort(key=lambda name: -len(offered[name]))
+    return one_task({name: offered[name] for name in names[: lacks.pairs]}, lacks.entries, lambda _: 1, rng)
+
+
+def _shares(entries: Sequence[Entry]) -> dict[str, Share]:
+    pairs = Counter(name for _, name in {(entry.image_id, entry.task) for entry in entries})
+    number = Counter(entry.task for entry in entries)
+    return {name: Share(pairs[name], number[name]) for name in TASKS}

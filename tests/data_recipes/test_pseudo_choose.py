@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_recipes.errors import UserError
-from data_recipes.pseudo.choose import choose_entries, choose_images, volume
+from data_recipes.pseudo.choose import choose_entries, choose_images, volumes
 from data_recipes.pseudo.leaks import check_entries, check_images
 from data_recipes.pseudo.spec import Annotation
 from data_recipes.records import Entry, Image, Mixture
@@ -35,7 +35,7 @@ def decentralised(per_task=10, matched=None):
             entries += [entry(f"{task}{n}", task, k) for k in range(1 + n % 2)]
     images.append(image("held", "test"))
     entries.append(entry("held", "vqa"))
-    meta = {"match": {"matched": {"entries": matched}}} if matched else {}
+    meta = {"match": {"matched": {"per_task": matched}}} if matched else {}
     return Mixture(tuple(images), tuple(entries), meta)
 
 
@@ -44,12 +44,12 @@ def annotation(**changes):
 
 
 def test_images_are_as_many_as_hold_the_matched_volume_and_even_over_tasks():
-    mixture = decentralised(matched=261)
-    assert volume(mixture) == 261
+    mixture = decentralised(matched={"vqa": 200, "report": 61})
+    assert volumes(mixture) == {"vqa": 200, "report": 61}
     chosen = choose_images(mixture, annotation())
     assert len(chosen) == round(261 / 7.46) == 35
     assert Counter(one.image_id.rstrip("0123456789") for one in chosen) == dict.fromkeys(TASKS, 5)
-    assert volume(decentralised()) == 7 * 15
+    assert volumes(decentralised()) == dict.fromkeys(TASKS, 15)
 
 
 def test_more_images_are_the_same_and_others_and_another_seed_chooses_others():
@@ -68,9 +68,21 @@ def test_a_mixture_without_training_images_is_refused():
         choose_images(empty, annotation())
 
 
+def taken(images, own, answered, asked, weights=None, seed=0, **settings):
+    return choose_entries(
+        images,
+        own,
+        answered,
+        annotation(**settings),
+        weights=weights or dict.fromkeys(TASKS, 1),
+        asked=dict.fromkeys(TASKS, asked),
+        rng=np.random.default_rng(seed),
+    )
+
+
 @given(st.integers(0, 2**31), st.floats(1.0, 7.0), st.floats(0, 8), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_own_entries_stay_and_answers_fill_up_to_the_density(seed, tasks, more, keep_own):
+def test_own_entries_stay_and_no_task_gets_more_than_its_share(seed, tasks, more, keep_own):
     rng = np.random.default_rng(seed)
     images = [image(f"i{n}") for n in range(12)]
     own = {one.image_id: [entry(one.image_id, TASKS[n % 7])] for n, one in enumerate(images)}
@@ -83,31 +95,60 @@ def test_own_entries_stay_and_answers_fill_up_to_the_density(seed, tasks, more, 
         ]
         for n, one in enumerate(images)
     }
+    weights = {task: int(rng.integers(1, 5)) for task in TASKS}
     density = {"tasks_per_image": tasks, "entries_per_image": tasks + more}
-    chosen = choose_entries(images, own, answered, annotation(density=density, keep_own=keep_own), rng)
-    offered = {e.entry_id for found in answered.values() for e in found}
+    chosen = taken(images, own, answered, 12, weights, seed, density=density, keep_own=keep_own)
     assert chosen.own == ([e for found in own.values() for e in found] if keep_own else [])
-    assert {e.entry_id for e in chosen.answered} <= offered
-    assert len({e.entry_id for e in chosen.answered}) == len(chosen.answered)
-    together = [*chosen.own, *chosen.answered]
-    assert chosen.entries[1] == len(together)
-    assert chosen.pairs[1] == len({(e.image_id, e.task) for e in together})
-    assert chosen.pairs[1] <= max(chosen.pairs[0], len(chosen.own))
-    assert chosen.entries[1] <= max(chosen.entries[0], len(chosen.own), chosen.pairs[1])
-    if sum(map(len, answered.values())) == chosen.entries[1] - len(chosen.own):
-        return  # all that there is was taken
-    assert chosen.pairs[1] == min(chosen.pairs[0], chosen.pairs[1])
-    pairs = len({(e.image_id, e.task) for found in answered.values() for e in found}) + len(chosen.own)
-    assert chosen.pairs[1] == max(min(chosen.pairs[0], pairs), len(chosen.own))
+    offered = {e.entry_id for found in answered.values() for e in found}
+    ids = [e.entry_id for e in chosen.answered]
+    assert set(ids) <= offered
+    assert len(set(ids)) == len(ids)
+    assert sum(share.entries for share in chosen.wanted.values()) == round((tasks + more) * 12)
+    assert sum(share.pairs for share in chosen.wanted.values()) <= round(tasks * 12)
+    for task, got in chosen.got.items():
+        here = [e for e in (*chosen.own, *chosen.answered) if e.task == task]
+        assert got == (len({e.image_id for e in here}), len(here))
+        mine = [e for e in chosen.own if e.task == task]
+        wanted = chosen.wanted[task]
+        assert got.entries <= max(wanted.entries, len(mine))
+        assert got.pairs <= max(wanted.pairs, len(mine))
+        # Short only where nothing more is offered on as many images as the task may have.
+        sizes = sorted((sum(e.task == task for e in found) for found in answered.values()), reverse=True)
+        lacks = max(0, wanted.pairs - len(mine))
+        assert got.entries == len(mine) + min(max(0, wanted.entries - len(mine)), sum(sizes[:lacks]))
+
+
+def test_the_tasks_of_a_pseudo_mixture_are_mixed_as_in_the_matched_one():
+    images = [image(f"i{n}") for n in range(100)]
+    answered = {one.image_id: [entry(one.image_id, t, k) for t in TASKS for k in range(8)] for one in images}
+    weights = {task: 100 * (place + 1) for place, task in enumerate(TASKS)}
+    chosen = taken(images, {}, answered, 100, weights)
+    total = round(7.46 * 100)
+    assert sum(got.entries for got in chosen.got.values()) == total
+    assert sum(got.pairs for got in chosen.got.values()) == round(4.10 * 100)
+    for task, got in chosen.got.items():
+        assert got.entries == pytest.approx(total * weights[task] / sum(weights.values()), abs=1)
+
+
+def test_what_a_filter_took_from_one_task_is_not_made_up_by_another():
+    images = [image(f"i{n}") for n in range(100)]
+    answered = {one.image_id: [entry(one.image_id, t, k) for t in TASKS for k in range(8)] for one in images}
+    whole = taken(images, {}, answered, 100)
+    few = {name: [e for e in found if e.task != "report"] for name, found in answered.items()}
+    short = taken(images, {}, few, 100)
+    assert short.got["report"] == (0, 0)
+    assert short.wanted == whole.wanted
+    assert {t: got for t, got in short.got.items() if t != "report"} == {
+        t: got for t, got in whole.got.items() if t != "report"
+    }
 
 
 def test_where_answers_do_not_reach_all_are_taken():
     images = [image("a"), image("b")]
     answered = {"a": [entry("a", "vqa", 1), entry("a", "reg", 1)], "b": []}
-    chosen = choose_entries(images, {}, answered, annotation(), np.random.default_rng(0))
+    chosen = taken(images, {}, answered, 2)
     assert len(chosen.answered) == 2
-    assert chosen.entries == (15, 2)
-    assert chosen.pairs == (8, 2)
+    assert sum(share.entries for share in chosen.wanted.values()) == 15
 
 
 @pytest.fixture

@@ -115,7 +115,10 @@ def test_decentralised_by_images_or_steps(fake, by):
     match = other.meta["match"]
     assert match["this"]["images"] == match["matched"]["images"] == 50
     assert other.meta["counts"]["train"]["images"] == 50
-    assert match["this"]["entries"] < match["matched"]["entries"]
+    share = match["this"]["entries"] / match["matched"]["entries"]
+    assert share < 1
+    for task, volume in match["matched"]["per_task"].items():  # fewer entries, in the same proportions
+        assert match["this"]["per_task"][task] == pytest.approx(share * volume, abs=3)
     if by == "steps":
         assert other.meta["budget"] == {"train_entries": round(7.46 * 50)}
         assert match["this"]["steps"] == match["matched"]["steps"]

@@ -38,9 +38,9 @@ def make_two(folder: Path) -> None:
     make_mixture(folder / "second", images=8, entries_each=lambda image: 3, seed=1, prefix="second")
 
 
-def write_recipe(folder: Path, stages: list[dict[str, Any]], name: str = "three") -> Path:
+def write_recipe(folder: Path, stages: list[dict[str, Any]], name: str = "three", **keys: Any) -> Path:
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump({"style": "staged", "stages": stages}, sort_keys=False))
+    path.write_text(yaml.safe_dump({"style": "staged", "stages": stages, **keys}, sort_keys=False))
     return path
 
 

@@ -35,8 +35,8 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def planned(place, tmp_path):
-    def of(*flags: str, stages=STAGES):
-        recipe = write_recipe(place, stages)
+    def of(*flags: str, stages=STAGES, **keys):
+        recipe = write_recipe(place, stages, **keys)
         given = ["--recipe", str(recipe), "--per_device_train_batch_size", "2"]
         given += ["--gradient_accumulation_steps", "1", *flags]
         staged = load_staged(str(recipe))
@@ -65,6 +65,47 @@ def test_flags_for_length_and_rate_are_the_first_stages_and_the_others_keep_thei
     faster = [one.learning_rate for one in planned("--learning_rate", str(preset * 2))]
     assert faster == pytest.approx([preset * 2, preset, 2e-3, preset * 2])
     assert [one.steps for one in planned("--num_train_epochs", "0.5")] == [14, 6 // 2, 5, math.ceil(7 / 2)]
+
+
+SHARED = [
+    {"name": "a", "mixture": "first", "share": 0.5, "batching": "entry"},
+    {"name": "b", "annotate": {"mixture": "first", "images": 6}, "share": 0.25},
+    {"name": "c", "mixture": "second", "share": 0.25, "learning_rate_times": 0.5},
+]
+
+
+def test_stages_with_shares_are_together_as_long_as_a_plain_run_on_the_first_mixture(planned):
+    plain = math.ceil(parse([]).training.num_train_epochs * 8 * 7 / 2)
+    for flags, total in (((), plain), (("--num_train_epochs", "3"), 3 * 28), (("--max_steps", "40"), 40)):
+        found = [one.steps for one in planned(*flags, stages=SHARED)]
+        assert sum(found) == total
+        assert found == pytest.approx([0.5 * total, 0.25 * total, 0.25 * total], abs=1)
+    assert [one.steps for one in planned("--num_train_epochs", "0.01", stages=SHARED)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"share": 0.5}, "the shares of the stages sum to 1.25: make it 1"),
+        ({"share": None}, "stage c has no share and others have"),
+        ({"epochs": 1}, "give it either epochs or share, not both"),
+        ({"share": 1.5}, "share is 1.5"),
+    ],
+)
+def test_mistakes_in_shares_are_told(planned, changes, message):
+    with pytest.raises(UserError, match=message):
+        planned(stages=[*SHARED[:2], SHARED[2] | changes])
+
+
+def test_one_schedule_may_go_through_all_stages(planned):
+    assert [one.schedule for one in planned(stages=SHARED)] == [0, 0, 0]
+    found = planned("--max_steps", "40", stages=SHARED, schedule="whole")
+    assert [one.schedule for one in found] == [40, 40, 40]
+    whole = parse(["--max_steps", "40", "--data_seed", "1"])
+    made = [one.settings(whole, 40, "first") for one in found]
+    assert [one.data.schedule_before or 0 for one in made] == [one.before for one in found]
+    assert [one.data.schedule_steps for one in made] == [40, 40, 40]
+    assert [one.training.max_steps for one in made] == [one.steps for one in found]
 
 
 def test_the_users_batching_wins(planned):
@@ -111,7 +152,7 @@ def test_an_epoch_has_the_steps_of_batches_dealt_out_to_processes(samples, batch
 def test_shared_out_steps_add_up_and_leave_no_stage_without(weights, spare):
     lengths = [_Length(1, 1.0, weight) for weight in weights]
     total = len(weights) + spare
-    found = _steps(lengths, {"max_steps": total})
+    found = _steps(lengths, {"max_steps": total}, ())
     assert sum(found) == total
     assert min(found) >= 1
     ideal = [1 + spare * weight / sum(weights) for weight in weights]

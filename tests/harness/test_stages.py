@@ -19,7 +19,7 @@ from harness.config import parse
 from harness.provenance import hash_weights
 from harness.runs import RunFolder
 from taco_probe.dynamics import measurement
-from tests.harness.staged import FLAGS, THREE, make_two, stand_in, write_recipe
+from tests.harness.staged import ASKED, FLAGS, THREE, make_two, stand_in, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,30 @@ def test_each_stage_is_an_ordinary_run_that_starts_from_the_one_before(run):
     assert settings[1]["batching"] == "image"
     assert Path(settings[1]["mixture"]) == parts[1].path / "mixture"
     assert settings[2]["data_seed"] != settings[0].get("data_seed")  # the same entries, another order
+
+
+def test_one_schedule_through_all_stages_is_that_of_a_plain_run(place, model, annotated, tmp_path):
+    stages = [
+        {"name": "a", "mixture": "first", "share": 0.4},
+        {"name": "b", "annotate": ASKED, "share": 0.4},
+        {"name": "c", "mixture": "first", "share": 0.2},
+    ]
+    recipe = write_recipe(place, stages, "whole", schedule="whole")
+    length = ["--max_steps", "10", "--logging_steps", "1", "--warmup_steps", "0.3", "--learning_rate", "1e-3"]
+    assert job(recipe, model, tmp_path / "whole", *length) == 0
+    assert job(place / "first", model, tmp_path / "plain", *length) == 0
+    whole, plain = (
+        [line["learning_rate"] for line in RunFolder(tmp_path / name).log()] for name in ("whole", "plain")
+    )
+    assert whole == pytest.approx(plain, rel=1e-9)
+    assert len(set(plain)) == 10
+
+
+def test_a_schedule_that_cannot_be_cut_into_parts_is_refused(place, model, tmp_path, capfd):
+    recipe = write_recipe(place, THREE, "whole", schedule="whole")
+    flags = ["--lr_scheduler_type", "reduce_lr_on_plateau", "--eval_strategy", "steps", "--eval_steps", "2"]
+    assert job(recipe, model, tmp_path / "run", *flags) == 2
+    assert "a part of a longer schedule needs one that follows from the step alone" in capfd.readouterr().err
 
 
 def test_the_log_of_the_whole_counts_steps_through(run):
