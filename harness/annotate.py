@@ -44,9 +44,9 @@ from data_recipes.thumbnails import read_marks, write_marks
 from eval import pseudo
 from eval.backends import Transformers
 from eval.generate import Pair, fingerprint, load_model, token_limits
-from eval.plan import trained_on
 from eval.quality import quality
 from eval.runs import Run, read_run, write_json
+from harness.lineage import refuse_taught
 from harness.provenance import hash_weights
 from model_adapters.registry import load_adapter
 
@@ -103,10 +103,12 @@ def annotate(
     images = choose_images(mixture, annotation)
     marks = read_marks(folder, mixture.images, progress=progress)
     check_images(images, marks, mixture, folder, f"mixture {annotation.mixture}")
-    if run and annotation.labels == "model":
-        theirs = trained_on(run, progress=progress)
-        if theirs.resolve() != folder.resolve():
-            check_images(images, marks, read_mixture(theirs), theirs, f"the mixture of run {run.name}")
+    if annotation.labels == "model":
+        others = refuse_taught(adapter_folder, f"mixture {annotation.mixture}", folder, mixture)
+        for place, other in others.items():
+            check_images(
+                images, marks, other, place, f"mixture {place.name}, which the model has learnt from"
+            )
     work = out.with_name(f".{out.name}.answers")
     job = _Job(annotation, folder, mixture, images, model, adapter_folder, seed, work, progress)
     known = truths.scenes(mixture, images, progress=progress)

@@ -42,6 +42,7 @@ from harness.callbacks import KeepDiary, LogToFile, Progress
 from harness.config import Settings, as_dict, parse
 from harness.dataset import Collator, Images, Samples, training_split
 from harness.lengths import budget_steps, samples_of_step
+from harness.lineage import refuse_taught
 from harness.processes import is_main, say, use_threads
 from harness.runs import RunFolder
 from harness.trainer import HarnessTrainer
@@ -103,6 +104,8 @@ def train(settings: Settings, arguments: Sequence[str] = (), stage: str = "") ->
         facts["mix_hashes"] = [other["mixture_hash"] for other in joined.added]
     if settings.model.start is not None:
         facts["start_hash"] = provenance.hash_weights(str(start.adapter_folder(settings.model.start)))
+        with training.main_process_first(desc="look up what the start has learnt from"):
+            refuse_taught(Path(settings.model.start), f"mixture {data.recipe}", folder, joined.mixture)
 
     run = RunFolder(Path(training.output_dir))
     with training.main_process_first(desc="claim the run folder"):

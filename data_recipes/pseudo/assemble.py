@@ -148,7 +148,8 @@ def _meta(
         for name, wanted in chosen.wanted.items()
         if chosen.got[name].entries < wanted.entries
     ]
-    said = f"SHORT: too few answers were kept for {', '.join(short)} entries on {len(images)} images."
+    asked = sum(image.split == "train" for image in images)
+    said = f"SHORT: too few answers were kept for {', '.join(short)} entries on {asked} images."
     return {
         **{key: old[key] for key in ("license", "licences", "languages", "sources") if key in old},
         "schema": SCHEMA,

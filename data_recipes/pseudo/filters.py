@@ -63,12 +63,6 @@ def _least(answers: Sequence[Answered], filters: Filters) -> dict[str, float]:
     }
 
 
-def kept(answers: Sequence[Answered], filters: Filters) -> list[Answered]:
-    """The answers that pass all filters that are on."""
-    judged = zip(answers, verdicts(answers, filters), strict=True)
-    return [answered for answered, passes in judged if all(passes.values())]
-
-
 def as_json(answered: Answered, passes: Mapping[str, bool], *, used: bool) -> Mapping[str, object]:
     """A line of `answers.jsonl`: what stands behind an entry, or why there is none."""
     entry = answered.entry

@@ -85,7 +85,7 @@ def presence(entry: Entry, context: Context) -> Iterator[Claim]:
         yield referred.name, True
     if query and query.form == "presence" and (answer == "yes" or _plain(query)):
         yield query.things[0].name, answer == "yes"
-    if query and query.form == "count" and answer.isdigit() and _plain(query):
+    if query and query.form == "count" and answer.isdecimal() and _plain(query):
         yield query.things[0].name, answer != "0"
 
 
@@ -113,7 +113,7 @@ def number(entry: Entry, context: Context) -> Iterator[Claim]:
         yield from ((("number", thing._replace(number=1)), thing.number) for thing in counted)
         for name in {thing.name for thing in counted}:
             yield ("all", name), sum(thing.number for thing in counted if thing.name == name)
-    if query and query.form == "count" and answer.isdigit() and answer != "0" and _plain(query):
+    if query and query.form == "count" and answer.isdecimal() and answer != "0" and _plain(query):
         yield ("all", query.things[0].name), int(answer)
     if entry.task == "rec" and (referred := _referred(entry)):
         yield ("number", referred), len(answer)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_recipes.pseudo.filters import Answered, as_json, kept, verdicts
+from data_recipes.pseudo.filters import Answered, as_json, verdicts
 from data_recipes.pseudo.spec import FILTERS, Filters
 from data_recipes.records import Entry
 
@@ -51,6 +51,11 @@ def ids(answers):
 
 def only(**on):
     return Filters(**(OFF | on))
+
+
+def kept(answers, filters):
+    judged = zip(answers, verdicts(answers, filters), strict=True)
+    return [one for one, passes in judged if all(passes.values())]
 
 
 def test_what_cannot_be_read_is_never_kept():

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -128,8 +129,12 @@ def test_a_pseudo_mixture_is_dense_and_holds_out_what_was_held_out(folder, run, 
     before, made = read_mixture(folder), read_mixture(out)
     names = {path.name for path in out.iterdir()}
     assert {"images.parquet", "entries.parquet", "mixture.json", "README.md", "pseudo.json"} <= names
-    assert made.meta["density"]["entries_per_image"] == pytest.approx(7.46, abs=0.05)
-    assert made.meta["density"]["tasks_per_image"] == pytest.approx(4.10, abs=0.05)
+    train = made.meta["counts"]["train"]
+    (note,) = [line for line in made.meta["notes"] if line.startswith("SHORT")]
+    assert f"on {train['images']} images" in note
+    short = [(int(got), int(wanted)) for got, wanted in re.findall(r"(\d+) of (\d+)", note)]
+    assert train["entries"] == round(7.46 * 14) - sum(wanted - got for got, wanted in short)
+    assert made.meta["density"]["tasks_per_image"] == pytest.approx(4.10, abs=0.5)
     for split in ("validation", "test"):
         assert list(made.of_split(split)) == list(before.of_split(split))
     own = {e.entry_id: e for e in before.entries}
@@ -299,11 +304,49 @@ def test_a_copy_of_a_test_image_is_caught_by_its_pixels(folder, run, rote, tmp_p
 
 
 def test_what_the_models_own_mixture_holds_out_is_caught(folder, run, rote, tmp_path):
-    """The mixture is sound in itself; the run was trained on one that holds one of its images out."""
+    """The mixture is sound in itself; the run was trained on one that holds one of its patients out."""
     where, victim, _ = planted(folder, tmp_path / "theirs", lambda image, held: replace(image, split="test"))
     other = make_run(tmp_path / "other", where)
-    with pytest.raises(UserError, match=rf"leakage: .*{victim.image_id}.* the mixture of run other"):
+    with pytest.raises(UserError, match=rf"leakage: 1 patients .* of run other .* {victim.patient_id}"):
         make(folder, other, tmp_path / "out", images=1000)
+    assert Rote.given == 0
+
+
+def test_a_copy_of_what_the_models_own_mixture_holds_out_is_caught_by_its_pixels(folder, run, rote, tmp_path):
+    def unknown(image, held):
+        return replace(image, split="test", image_id=f"{image.image_id}x", patient_id="somebody")
+
+    where, victim, _ = planted(folder, tmp_path / "theirs", unknown)
+    other = make_run(tmp_path / "other", where)
+    with pytest.raises(UserError, match=f"{victim.image_id}, pixel by pixel, .* the model has learnt from"):
+        make(folder, other, tmp_path / "out", images=1000)
+
+
+@pytest.fixture
+def taught(folder, tmp_path):
+    """A mixture whose training split has a patient that `folder` holds out."""
+    return planted(
+        folder, tmp_path / "taught", lambda image, held: replace(image, patient_id=held.patient_id)
+    )
+
+
+@pytest.mark.parametrize("how", ["itself", "mixed in", "a stage", "started from"])
+def test_a_model_that_was_trained_on_a_test_patient_may_not_annotate(folder, taught, rote, tmp_path, how):
+    where, _, held = taught
+    other = make_run(tmp_path / "other", where if how == "itself" else folder)
+    more: dict[str, object] = {}
+    if how == "mixed in":
+        more = {"mix": [str(where)], "mix_hashes": [read_mixture(where).meta["mixture_hash"]]}
+    if how == "a stage":
+        make_run(other / "stages" / "1-first", where)
+    if how == "started from":
+        more = {"start": str(make_run(tmp_path / "before", where))}
+    said = yaml.safe_load((other / "run.yaml").read_text())
+    (other / "run.yaml").write_text(yaml.safe_dump(said | more))
+    with pytest.raises(UserError, match=f"leakage: 1 patients .* mixture {folder} .* {held.patient_id}"):
+        make(folder, other, tmp_path / "out", images=1000)
+    assert not (tmp_path / "out").exists()
+    assert Rote.given == 0
 
 
 def test_a_run_without_weights_is_refused(folder, run, rote, tmp_path):

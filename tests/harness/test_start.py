@@ -124,14 +124,28 @@ def test_entries_of_more_mixtures_are_trained_on_where_their_files_lie(place, jo
     assert job(tmp_path / "run") == 2  # without is another run
 
 
-def test_mixing_a_held_out_patient_in_is_refused(place, job, tmp_path, capfd):
-    """`again` has the images of `first`, and its held-out ones among those to train on."""
+@pytest.fixture
+def again(place, tmp_path):
+    """The images of `first`, with its held-out ones among those to train on."""
     whole = read_mixture(place / "first")
     shutil.copytree(place / "first", tmp_path / "again")
     images = tuple(replace(image, split="train") for image in whole.images)
     meta = {**whole.meta, "name": "again", "mixture_hash": "again"}
     write_mixture(replace(whole, images=images, meta=meta), tmp_path / "again")
-    assert job(tmp_path / "run", "--mix", str(tmp_path / "again")) == 2
+    return tmp_path / "again"
+
+
+def test_mixing_a_held_out_patient_in_is_refused(again, job, tmp_path, capfd):
+    assert job(tmp_path / "run", "--mix", str(again)) == 2
     said = capfd.readouterr().err
     assert "leakage: 2 patients of the validation or test split of random are in" in said
     assert "the training split of again" in said
+
+
+def test_going_on_from_weights_that_know_a_held_out_patient_is_refused(first, again, job, tmp_path, capfd):
+    flags = ["--recipe", str(again), "--train_projector", "true"]  # the last --recipe counts
+    assert job(tmp_path / "know", *flags) == 0
+    assert job(tmp_path / "run", "--train_projector", "true", "--start", str(tmp_path / "know")) == 2
+    said = capfd.readouterr().err
+    assert "leakage: 2 patients of the validation or test split of mixture" in said
+    assert "the training split of the mixture again of run know" in said
