@@ -12,7 +12,7 @@ import numpy as np
 
 from data_recipes.errors import UserError
 from data_recipes.funnel import Funnel, Step
-from data_recipes.mixing import by_task, image_centric
+from data_recipes.mixing import by_quota, by_task, image_centric, share_out
 from data_recipes.reading import Delivered, Job, read
 from data_recipes.recipe_file import ImageCentric
 from data_recipes.records import SPLITS, Entry, Image
@@ -158,6 +158,12 @@ def _choose(members: Iterable[Delivered], recipe: ImageCentric, rng: np.random.G
     candidates = {found.image.image_id: found.entries for found in members}
     if recipe.density is None or not candidates:
         return [e for offered in candidates.values() for group in by_task(offered).values() for e in group]
+    if recipe.task_shares:
+        n = len(candidates)
+        total = round(recipe.density.entries_per_image * n)
+        quotas = share_out(total, dict.fromkeys(recipe.task_shares, total), recipe.task_shares)
+        pairs = round(recipe.density.tasks_per_image * n)
+        return by_quota(candidates, pairs=pairs, quotas=quotas, rng=rng)
     return image_centric(
         candidates,
         tasks_per_image=recipe.density.tasks_per_image,

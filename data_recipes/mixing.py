@@ -11,6 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
 
 from data_recipes.errors import UserError
 from data_recipes.records import Entry
@@ -79,6 +81,98 @@ def image_centric(
         for _, _, pair in sorted(leftovers)[: quota[name]]:
             taken[pair] += 1
     return [entry for pair, number in taken.items() for entry in ordered[pair][:number]]
+
+
+def by_quota(
+    candidates: Candidates, *, pairs: int, quotas: Mapping[str, int], rng: np.random.Generator
+) -> list[Entry]:
+    """Chooses exactly so many entries of each task, and so many pairs in all, at least one for each image.
+
+    Which task an image certainly carries is a maximum flow from images through tasks (Ford and Fulkerson
+    1956); the other pairs are drawn at random, tasks in proportion to the images that can carry them.
+
+    Args:
+        candidates: every image needs at least one candidate.
+        pairs: at least the number of images.
+        quotas: task -> entries.
+
+    Raises:
+        UserError: the candidates do not reach the quotas; the message names the task.
+    """
+    offered: dict[str, dict[str, list[Entry]]] = {name: {} for name in quotas}
+    for image, entries in candidates.items():
+        for name, group in by_task(entries).items():
+            if name in offered:
+                offered[name][image] = group
+    room = {name: min(quota, len(offered[name])) for name, quota in quotas.items()}
+    if pairs > sum(room.values()):
+        raise UserError(
+            f"{pairs} (image, task) pairs are out of reach: the quotas leave {sum(room.values())}"
+        )
+    share = share_out(pairs, room, {name: len(found) for name, found in offered.items()})
+    sure = _one_each(list(candidates), offered, share, rng)
+    chosen = [
+        entry
+        for name in quotas
+        for entry in of_task(offered[name], share[name], quotas[name], rng, sure=sure[name])
+    ]
+    got = Counter(entry.task for entry in chosen)
+    if lacking := [name for name in quotas if got[name] < quotas[name]]:
+        name = lacking[0]
+        raise UserError(
+            f"{quotas[name]} entries of {name} on {share[name]} images are out of reach: "
+            f"{got[name]} are offered"
+        )
+    place = {image: number for number, image in enumerate(candidates)}
+    return sorted(chosen, key=lambda entry: place[entry.image_id])
+
+
+def of_task(
+    offered: Candidates, pairs: int, total: int, rng: np.random.Generator, *, sure: Iterable[str] = ()
+) -> list[Entry]:
+    """`total` entries of one task on so many images: those that are `sure`, and others at random, or those
+    with most candidates where random ones do not hold enough. All that there are where none hold enough."""
+    first = list(sure)
+    others = sorted(set(offered).difference(first), key=list(offered).index)
+    names = first + [others[place] for place in rng.permutation(len(others))]
+    if sum(len(offered[name]) for name in names[:pairs]) < total:
+        names[len(first) :] = sorted(names[len(first) :], key=lambda name: -len(offered[name]))
+    return one_task({name: offered[name] for name in names[:pairs]}, total, lambda _: 1, rng)
+
+
+def _one_each(
+    images: Sequence[str],
+    offered: Mapping[str, Candidates],
+    share: Mapping[str, int],
+    rng: np.random.Generator,
+) -> dict[str, list[str]]:
+    """Task -> images that are to carry it, such that each image is there once and no task more often than its
+    share."""
+    tasks = list(share)
+    order = [images[place] for place in rng.permutation(len(images))]
+    source, sink = 0, 1 + len(order) + len(tasks)
+    edges = [(source, 1 + row, 1) for row in range(len(order))]
+    edges += [
+        (1 + row, 1 + len(order) + column, 1)
+        for row, image in enumerate(order)
+        for column, name in enumerate(tasks)
+        if image in offered[name]
+    ]
+    edges += [(1 + len(order) + column, sink, share[name]) for column, name in enumerate(tasks)]
+    start, end, capacity = (np.array(part, dtype=np.int32) for part in zip(*edges, strict=True))
+    graph = scipy.sparse.csr_array((capacity, (start, end)), shape=(sink + 1, sink + 1))
+    flow = scipy.sparse.csgraph.maximum_flow(graph, source, sink)
+    if flow.flow_value < len(order):
+        raise UserError(
+            f"the quotas leave {len(order) - flow.flow_value} of {len(order)} images without an entry: ask "
+            "for fewer images or more entries"
+        )
+    found: dict[str, list[str]] = {name: [] for name in tasks}
+    moved = flow.flow.tocoo()
+    for row, column, amount in zip(moved.row, moved.col, moved.data, strict=True):
+        if amount > 0 and 1 <= row <= len(order):
+            found[tasks[int(column) - 1 - len(order)]].append(order[int(row) - 1])
+    return found
 
 
 def one_task(

@@ -127,14 +127,19 @@ def build(recipe: Recipe, out: Path | None = None, *, progress: bool = True) -> 
 
 
 def _resolved(recipe: Recipe, progress: bool) -> Recipe:
-    """The recipe with every policy of its sources of files said, defaults too; of a decentralised one without
-    the sources of tasks that the matched mixture lacks. Raises UserError as `file_options`."""
+    """The recipe with every policy of its sources of files said, defaults too, and with shares of tasks that
+    it has from another mixture; of a decentralised one without the sources of tasks that the matched mixture
+    lacks. Raises UserError as `file_options`."""
 
     def said(name: str, options: dict[str, Any]) -> dict[str, Any]:
         return file_options(name, options).model_dump() if reads_files(name) else options
 
     if not isinstance(recipe, Decentralised):
-        return recipe.model_copy(update={"options": said(recipe.source, recipe.options)})
+        changes: dict[str, Any] = {"options": said(recipe.source, recipe.options)}
+        if recipe.shares_of:
+            other = mixture_folder(recipe.shares_of, progress=progress)
+            changes |= {"task_shares": read_meta(other)["counts"]["train"]["per_task"], "shares_of": None}
+        return recipe.model_copy(update=changes)
     volumes = read_meta(_matched(recipe, progress))["counts"]["train"]["per_task"]
     sources = {}
     for task, given in recipe.sources.items():
@@ -255,7 +260,8 @@ def _last_names(value: Any) -> Any:
 def _key(recipe: Recipe, progress: bool) -> str:
     """SHA-256 of everything that the content depends on: recipe, versions of sources, files, matched
     mixture."""
-    parts: dict[str, Any] = {"schema": SCHEMA, "recipe": recipe.model_dump()}
+    left_out = {name for name in ("task_shares", "shares_of") if not getattr(recipe, name, None)}
+    parts: dict[str, Any] = {"schema": SCHEMA, "recipe": recipe.model_dump(exclude=left_out)}
     files: list[tuple[str, str]] = []
     if isinstance(recipe, Decentralised):
         parts["matched"] = read_meta(_matched(recipe, progress))["mixture_hash"]

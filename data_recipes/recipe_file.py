@@ -8,7 +8,7 @@ with stages is no mixture; see `staged`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,6 +122,9 @@ class ImageCentric(_Common):
         images: how many; None takes all of a source that reads files.
         density: None keeps every entry that the source offers.
         task_weights: 1 where a task is missing, 0 leaves it out.
+        task_shares: in place of weights, the tasks' shares of the entries, in any unit; they are met exactly.
+            Needs a density.
+        shares_of: in place of numbers, a mixture (recipe name, file or folder) with the same training shares.
         split_fractions: for sources that read files; the others give each split patients of its own.
     """
 
@@ -131,6 +134,8 @@ class ImageCentric(_Common):
     images: Images | None = None
     density: Density | None = None
     task_weights: dict[str, float] = {}
+    task_shares: dict[str, float] = {}
+    shares_of: str | None = None
     split_fractions: Fractions = Fractions()
 
 
@@ -231,6 +236,9 @@ def _rooted(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
         return options
 
     raw = {**raw, "options": root(raw["options"])} if "options" in raw else dict(raw)
+    shares = raw.get("shares_of")
+    if isinstance(shares, str) and shares not in recipe_names() and (folder / shares).exists():
+        raw["shares_of"] = str(folder / shares)
     match = raw.get("match")
     if isinstance(match, dict) and isinstance(match.get("to"), str) and match["to"] not in recipe_names():
         beside = folder / match["to"]
@@ -246,7 +254,9 @@ def _rooted(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _check_names(recipe: Recipe, where: str) -> None:
-    tasks = recipe.task_weights if isinstance(recipe, ImageCentric) else recipe.sources
+    tasks: Iterable[str] = recipe.sources if isinstance(recipe, Decentralised) else ()
+    if isinstance(recipe, ImageCentric):
+        tasks = (*recipe.task_weights, *recipe.task_shares)
     given = (
         [recipe.source] if isinstance(recipe, ImageCentric) else [s.source for s in recipe.sources.values()]
     )
@@ -256,6 +266,13 @@ def _check_names(recipe: Recipe, where: str) -> None:
                 raise UserError(f"{where}: {unknown(what, name, known)}")
     if isinstance(recipe, ImageCentric) and any(weight < 0 for weight in recipe.task_weights.values()):
         raise UserError(f"{where}: task_weights must not be negative")
+    if isinstance(recipe, ImageCentric) and (recipe.task_shares or recipe.shares_of):
+        if recipe.density is None:
+            raise UserError(f"{where}: shares of tasks need a density: say density.entries_per_image")
+        if recipe.task_weights or (recipe.task_shares and recipe.shares_of):
+            raise UserError(f"{where}: give it one of task_weights, task_shares and shares_of")
+        if any(share < 0 for share in recipe.task_shares.values()):
+            raise UserError(f"{where}: task_shares must not be negative")
 
 
 def _hint(error: ValidationError, style: type[Recipe]) -> str:

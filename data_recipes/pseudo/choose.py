@@ -10,7 +10,7 @@ import numpy as np
 
 from data_recipes.draws import draws
 from data_recipes.errors import UserError
-from data_recipes.mixing import by_task, one_task, share_out
+from data_recipes.mixing import by_task, of_task, share_out
 from data_recipes.pseudo.spec import Annotation
 from data_recipes.records import Entry, Image, Mixture
 from data_recipes.tasks import TASKS
@@ -98,8 +98,8 @@ def choose_entries(
             offered[name][image.image_id] = group
     chosen: list[Entry] = []
     for name in tasks:
-        lacks = Share(*(max(0, want - got) for want, got in zip(wanted[name], have[name], strict=True)))
-        chosen += _of_task(offered[name], lacks, rng)
+        pairs, entries = (max(0, want - got) for want, got in zip(wanted[name], have[name], strict=True))
+        chosen += of_task(offered[name], pairs, entries, rng)
     chosen.sort(key=lambda entry: order[entry.image_id])
     got = _shares([*stay, *chosen])
     return Chosen(stay, chosen, wanted, {name: got[name] for name in tasks})
@@ -122,15 +122,6 @@ def _wanted(
     pairs = min(round(density.tasks_per_image * n), sum(capacity.values()))
     shared = share_out(pairs, capacity, carriers)
     return {name: Share(shared[name], entries[name]) for name in weights}
-
-
-def _of_task(offered: Mapping[str, list[Entry]], lacks: Share, rng: np.random.Generator) -> list[Entry]:
-    """Entries of one task: of as many images as it lacks pairs, at random, or those with most where random
-    ones do not hold enough."""
-    names = [list(offered)[place] for place in rng.permutation(len(offered))]
-    if sum(len(offered[name]) for name in names[: lacks.pairs]) < lacks.entries:
-        names.sort(key=lambda name: -len(offered[name]))
-    return one_task({name: offered[name] for name in names[: lacks.pairs]}, lacks.entries, lambda _: 1, rng)
 
 
 def _shares(entries: Sequence[Entry]) -> dict[str, Share]:

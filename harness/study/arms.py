@@ -121,6 +121,7 @@ def _densities(study: Study, root: Path, folder: Path) -> Iterator[Arm]:
                     "entries_per_image": value,
                 },
                 "first_patient": block.first_patient,
+                "shares_of": base,  # left alone, sparse mixtures would have less of tasks with many entries
             }
         recipe = recipes.derive(base, changes, name, folder)
         test = base if recipe != base else None

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_recipes.errors import UserError
-from data_recipes.mixing import by_task, image_centric, in_turns, one_task, share_out
+from data_recipes.mixing import by_quota, by_task, image_centric, in_turns, one_task, share_out
 from data_recipes.records import Entry
 from data_recipes.stats import words
 from data_recipes.tasks import TASKS
@@ -174,3 +174,53 @@ def test_kinds_take_turns():
         ordered = in_turns(entries, np.random.default_rng(seed))
         assert sorted(ordered, key=lambda e: e.entry_id) == sorted(entries, key=lambda e: e.entry_id)
         assert {e.kind for e in ordered[:2]} == {"presence", "count"} == {e.kind for e in ordered[2:4]}
+
+
+def met(offered, chosen, pairs, quotas):
+    ids = [one.entry_id for one in chosen]
+    assert len(set(ids)) == len(ids)
+    assert set(ids) <= {one.entry_id for entries in offered.values() for one in entries}
+    assert Counter(one.task for one in chosen) == Counter({t: q for t, q in quotas.items() if q})
+    assert len({(one.image_id, one.task) for one in chosen}) == pairs
+    assert {one.image_id for one in chosen} == set(offered)
+
+
+@given(candidates(), st.lists(st.integers(0, 12), min_size=7, max_size=7), st.floats(0, 1), st.integers(0, 9))
+def test_quotas_are_met_exactly_on_every_image_or_refused(offered, numbers, more, seed):
+    quotas = dict(zip(TASKS, numbers, strict=True))
+    most_pairs = sum(min(q, sum(t in by_task(e) for e in offered.values())) for t, q in quotas.items())
+    pairs = len(offered) + round(more * max(0, most_pairs - len(offered)))
+    try:
+        chosen = by_quota(offered, pairs=pairs, quotas=quotas, rng=np.random.default_rng(seed))
+    except UserError:
+        return
+    met(offered, chosen, pairs, quotas)
+
+
+@given(st.integers(7, 30), st.lists(st.integers(1, 9), min_size=7, max_size=7), st.floats(0, 1))
+def test_where_every_image_offers_enough_of_all_tasks_any_quotas_are_met(n, weights, more):
+    offered = {f"i{i}": [entry(f"i{i}", t, k) for t in TASKS for k in range(60)] for i in range(n)}
+    quotas = share_out(8 * n, dict.fromkeys(TASKS, 8 * n), dict(zip(TASKS, weights, strict=True)))
+    pairs = n + round(more * (sum(min(n, quota) for quota in quotas.values()) - n))
+    met(offered, by_quota(offered, pairs=pairs, quotas=quotas, rng=np.random.default_rng(0)), pairs, quotas)
+
+
+def test_the_one_image_that_carries_a_task_gets_it():
+    """Left to chance, `a` would often carry vqa, and nothing could carry rec."""
+    offered = {"a": [entry("a", "vqa", 0), entry("a", "rec", 0)]}
+    offered |= {f"i{n}": [entry(f"i{n}", "vqa", 0)] for n in range(5)}
+    quotas = {"vqa": 5, "rec": 1}
+    for seed in range(10):
+        chosen = by_quota(offered, pairs=6, quotas=quotas, rng=np.random.default_rng(seed))
+        assert [one.entry_id for one in chosen if one.task == "rec"] == ["a/rec/0"]
+
+
+def test_quotas_out_of_reach_are_named():
+    offered = {"a": [entry("a", "vqa", 0)], "b": [entry("b", "vqa", 0)]}
+    for quotas, pairs, message in (
+        ({"vqa": 5}, 2, "5 entries of vqa on 2 images are out of reach: 2 are offered"),
+        ({"vqa": 1, "rec": 1}, 2, "2 .image, task. pairs are out of reach: the quotas leave 1"),
+        ({"vqa": 1}, 1, "leave 1 of 2 images without an entry"),
+    ):
+        with pytest.raises(UserError, match=message):
+            by_quota(offered, pairs=pairs, quotas=quotas, rng=np.random.default_rng(0))

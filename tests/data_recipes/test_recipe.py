@@ -109,6 +109,24 @@ def test_decentralised_by_entries(fake):
     assert match["mixture_hash"] == imax.meta["mixture_hash"]
 
 
+def test_a_sparser_mixture_with_the_shares_of_another_has_its_tasks_in_the_same_proportions(fake):
+    dense = mixture_folder("imax", SMALL, progress=False)
+    images = {"train": 120, "validation": 5, "test": 5}
+    for entries, tasks in ((1, 1), (3, 2)):
+        density = {"entries_per_image": entries, "tasks_per_image": tasks}
+        sparse = built("imax", SMALL | {"images": images, "density": density, "shares_of": str(dense)})
+        numbers = sparse.meta["counts"]["train"]["per_task"]
+        wanted = Counter(entry.task for _, entry in read_mixture(dense).of_split("train"))
+        assert sum(numbers.values()) == 120 * entries
+        for task, number in wanted.items():
+            assert numbers[task] == pytest.approx(number * 120 * entries / sum(wanted.values()), abs=1)
+        assert sparse.meta["density"]["tasks_per_image"] == pytest.approx(tasks, abs=0.01)
+        assert str(dense) not in json.dumps(sparse.meta)
+    same = {"task_shares": dict(wanted)}
+    again = built("imax", SMALL | {"images": images, "density": density} | same)
+    assert again.meta["mixture_hash"] == sparse.meta["mixture_hash"]
+
+
 @pytest.mark.parametrize("by", ["images", "steps"])
 def test_decentralised_by_images_or_steps(fake, by):
     other = dmax(by)
@@ -234,6 +252,9 @@ MISTAKES = {
     "keys and values": "source: phantom\ndensity: 3",
     "key source is missing": "seed: 1",
     "must not be negative": "source: phantom\ntask_weights: {vqa: -1}",
+    "shares of tasks need a density": "source: phantom\ntask_shares: {vqa: 1}",
+    "one of task_weights, task_shares": "source: phantom\nshares_of: imax\ntask_weights: {vqa: 1}\n"
+    "density: {tasks_per_image: 1, entries_per_image: 1}",
     "is no YAML": "source: [",
     "key: value": "- a\n- b",
 }
