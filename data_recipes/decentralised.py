@@ -32,7 +32,6 @@ from data_recipes.stock import Stock, open_stock
 from data_recipes.tasks import TASKS
 from data_recipes.thumbnails import Mark, marked, read_marks
 
-SHARES = 2  # counts up when images are shared out among tasks in another way, so that mixtures are built anew
 _PATIENCE = 3  # rounds in a row that may bring a task nothing
 
 

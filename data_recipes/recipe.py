@@ -21,7 +21,7 @@ from data_recipes.errors import UserError
 from data_recipes.funnel import as_json
 from data_recipes.image_centric import Assembled
 from data_recipes.priors import priors
-from data_recipes.recipe_file import Decentralised, Recipe, load_recipe, recipe_names
+from data_recipes.recipe_file import Decentralised, Recipe, facts, load_recipe, recipe_names
 from data_recipes.records import BOX_SLOT, Mixture
 from data_recipes.reject import check_entry
 from data_recipes.sources import file_options, file_source, fingerprint, licence_of, reads_files, source
@@ -260,8 +260,7 @@ def _last_names(value: Any) -> Any:
 def _key(recipe: Recipe, progress: bool) -> str:
     """SHA-256 of everything that the content depends on: recipe, versions of sources, files, matched
     mixture."""
-    left_out = {name for name in ("task_shares", "shares_of") if not getattr(recipe, name, None)}
-    parts: dict[str, Any] = {"schema": SCHEMA, "recipe": recipe.model_dump(exclude=left_out)}
+    parts: dict[str, Any] = {"schema": SCHEMA, "recipe": facts(recipe)}
     files: list[tuple[str, str]] = []
     if isinstance(recipe, Decentralised):
         parts["matched"] = read_meta(_matched(recipe, progress))["mixture_hash"]
@@ -269,8 +268,6 @@ def _key(recipe: Recipe, progress: bool) -> str:
             with decentralised.told(recipe, task):
                 files.append((given.source, fingerprint(given.source, given.options)))
         parts["recipe"]["match"] = {**parts["recipe"]["match"], "to": "", "changes": {}}
-        if recipe.match.by in ("images", "steps"):
-            parts["shares"] = decentralised.SHARES
     else:
         files = [(recipe.source, fingerprint(recipe.source, recipe.options))]
     parts["sources"] = [(name, source(name).VERSION, state) for name, state in files]

@@ -154,6 +154,7 @@ class Decentralised(_Common):
     patients_apart: int = Field(default=1_000_000, ge=1)
 
 
+SHARES = 2  # counts up when images are shared out among tasks in another way, so that mixtures are built anew
 Recipe = ImageCentric | Decentralised
 STYLES: dict[Any, type[ImageCentric] | type[Decentralised]] = {
     "image-centric": ImageCentric,
@@ -194,6 +195,16 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
         raise explained(error, style, where, hint=_hint(error, style)) from None
     _check_names(recipe, where)
     return recipe
+
+
+def facts(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says as plain values, for digests. Keys that came to recipes later are left out where they
+    say nothing, so that older digests stay; a mixture matched by images or steps gains the version of how
+    they are shared out."""
+    said = recipe.model_dump()
+    if isinstance(recipe, Decentralised):
+        return said | ({"shares": SHARES} if recipe.match.by in ("images", "steps") else {})
+    return {key: value for key, value in said.items() if value or key not in ("task_shares", "shares_of")}
 
 
 def raw_recipe(name_or_path: str) -> tuple[dict[str, Any], Path, str]:

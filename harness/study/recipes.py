@@ -15,6 +15,7 @@ from data_recipes.recipe_file import (
     STAGED,
     Decentralised,
     ImageCentric,
+    facts,
     load_recipe,
     raw_recipe,
     recipe_names,
@@ -73,7 +74,7 @@ def described(spec: str) -> Any:
         raw = raw_recipe(spec)[0]
         return raw | {"mixtures": {name: described(_beside(name, spec)) for name in _mixtures(raw)}}
     recipe = load_recipe(spec)
-    said = recipe.model_dump() | {"versions": {name: source(name).VERSION for name in source_names(recipe)}}
+    said = facts(recipe) | {"versions": {name: source(name).VERSION for name in source_names(recipe)}}
     if isinstance(recipe, Decentralised):
         said["matched"] = described(recipe.match.to)
     return said
