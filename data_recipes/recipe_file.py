@@ -198,9 +198,9 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe says as plain values, for digests. Keys that came to recipes later are left out where they
-    say nothing, so that older digests stay; a mixture matched by images or steps gains the version of how
-    they are shared out."""
+    """What a recipe says as plain values, for digests. Keys that came to recipes later are left out where
+    they say nothing, so that older digests stay; a mixture matched by images or steps gains the version of
+    how images are shared out."""
     said = recipe.model_dump()
     if isinstance(recipe, Decentralised):
         return said | ({"shares": SHARES} if recipe.match.by in ("images", "steps") else {})
