@@ -113,8 +113,9 @@ def _transfer(results: Results, comparisons: Comparisons) -> dict[str, Any]:
 
 
 def _correlations(results: Results) -> list[dict[str, Any]]:
-    """Of each number of the dynamics with the average, by model; q is adjusted over the numbers. Arms of the
-    transfer matrix stay out: their scores are low for another reason."""
+    """Of each number of the dynamics with the average, by model, over arms and within them; q is adjusted
+    over all of these, for each method. Arms of the transfer matrix stay out: their scores are low for another
+    reason."""
     lines = []
     for model in (one.name for one in results.plan.study.models):
         found = [
@@ -122,13 +123,16 @@ def _correlations(results: Results) -> list[dict[str, Any]]:
             for one in results.found.values()
             if one.dynamics and one.run.model.name == model and one.run.arm.block != TRANSFER
         ]
-        for within in (False, True):
-            for method in (SPEARMAN, PEARSON):
-                rows = [_correlated(found, model, name, method, within) for name in BESIDE] if found else []
-                tested = [row for row in rows if row["p"] is not None]
-                for row, q in zip(tested, benjamini_hochberg([row["p"] for row in tested]), strict=True):
-                    row["q"] = q
-                lines += rows
+        lines += [
+            _correlated(found, model, name, method, within)
+            for within in (False, True)
+            for method in (SPEARMAN, PEARSON)
+            for name in (BESIDE if found else ())
+        ]
+    for method in (SPEARMAN, PEARSON):
+        tested = [row for row in lines if row["method"] == method and row["p"] is not None]
+        for row, q in zip(tested, benjamini_hochberg([row["p"] for row in tested]), strict=True):
+            row["q"] = q
     return lines
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from data_recipes.page import signed
 from eval.compare import AVERAGE
 from harness.study.arms import MAIN
+from harness.study.compared import LEVEL
 from harness.study.correlation import SPEARMAN
 from harness.study.drive import in_words
 from harness.study.state import DONE
@@ -181,17 +182,21 @@ def _correlated(found: Found) -> Iterator[str]:
     for row in found["correlations"]:
         if row["method"] != SPEARMAN or row["quantity"] not in HEADLINES:
             continue
-        where = "within arms" if row["within"] else "over runs"
+        where = "within arms" if row["within"] else "over arms"
         head = f"{SHORT[row['quantity']]} at the end and the average, {where} ({row['model']})"
+        among = f"{row['n']} runs in {_count(row['arms'], 'arm')}"
         if row["low"] is None:
             why = "they are too few, or do not vary" if row["value"] is None else "they are too few"
             why = "they lie in one order" if row["value"] and abs(row["value"]) > 1 - 1e-9 else why
-            yield f"{head}: no interval from {row['n']} runs in {_count(row['arms'], 'arm')}: {why}."
+            yield f"{head}: no interval from {among}: {why}."
             continue
-        said = "no correlation shown" if row["low"] <= 0 <= row["high"] else "the interval excludes 0"
+        shown = (row["low"] > 0 or row["high"] < 0) and row["q"] < LEVEL
+        said = "a correlation is shown" if shown else "no correlation shown"
         ends = f"[{signed(row['low'], 2)}, {signed(row['high'], 2)}]"
-        among = f"{row['n']} runs in {_count(row['arms'], 'arm')}"
-        yield f"{head}: Spearman's correlation {signed(row['value'], 2)} {ends}, {among}: {said}."
+        yield (
+            f"{head}: Spearman's correlation {signed(row['value'], 2)} {ends}, q {row['q']:.2g}, {among}: "
+            f"{said}."
+        )
 
 
 def _cost(found: Found) -> str:

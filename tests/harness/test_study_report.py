@@ -13,6 +13,7 @@ from data_recipes.errors import UserError
 from eval.compare import AVERAGE
 from harness.study.report import build
 from harness.study.state import read_record, write_record
+from harness.study.summary import _correlated
 from tests.eval.factories import make_mixture
 from tests.eval.run_folders import HOSTILE
 from tests.harness import studies
@@ -325,18 +326,52 @@ def test_nothing_that_a_file_says_becomes_markup_or_mathematics(tmp_path, mixtur
 
 
 def test_dynamics_are_set_beside_scores_and_a_planted_relation_is_found(tmp_path, mixture):
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2, 3, 4], dynamics={"steps": "end"})
-    for number, run in enumerate(plan.runs):
-        studies.finish(plan, run, mixture, share=0.2 + 0.1 * (number ^ 1), decay=0.6 + 0.25 * number)
+    arms = [
+        {"name": f"arm{number}", "base": "imax", "arguments": {"lora_r": number + 1}} for number in range(6)
+    ]
+    plan = studies.plan(tmp_path, recipes=arms, seeds=[1, 2], dynamics={"steps": "end"})
+    for run in plan.runs:
+        number = int(run.arm.name[3:])
+        near = number if number < 2 else number ^ 1  # some neighbours in score are exchanged
+        studies.finish(plan, run, mixture, share=0.1 + 0.15 * near, decay=0.6 + 0.35 * number)
     found = json.loads((build(plan).page.parent / "study.json").read_text())
     entropy = next(
         one
         for one in found["correlations"]
         if (one["quantity"], one["method"], one["within"]) == ("entropy", "spearman", False)
     )
-    # The faster the spectrum decays, the lower its entropy; neighbours in score are exchanged.
+    # The faster the spectrum decays, the lower its entropy.
     assert entropy["high"] < 0
-    assert "8 runs in 2 arms: the interval excludes 0" in line(
-        found, "SE at the end and the average, over runs"
-    )
+    assert "12 runs in 6 arms: " in line(found, "SE at the end and the average, over arms")
     assert all(run["dynamics"]["entropy"] > 0 for run in found["runs"])
+
+
+def test_a_correlation_is_said_to_be_shown_only_where_its_q_allows_it():
+    row = {"method": "spearman", "quantity": "entropy", "within": False, "model": "tiny", "value": 0.8,
+           "low": 0.1, "high": 0.97, "n": 22, "arms": 11}  # fmt: skip
+    said = [next(_correlated({"correlations": [row | {"q": q}]})) for q in (0.04, 0.06)]
+    assert said[0].endswith("[+0.10, +0.97], q 0.04, 22 runs in 11 arms: a correlation is shown.")
+    assert said[1].endswith("q 0.06, 22 runs in 11 arms: no correlation shown.")
+
+
+def test_q_of_correlations_is_adjusted_over_numbers_ways_and_models(tmp_path, mixture):
+    arms = [
+        {"name": f"arm{number}", "base": "imax", "arguments": {"lora_r": number + 1}} for number in range(5)
+    ]
+    plan = studies.plan(
+        tmp_path, recipes=arms, models=["tiny", "other"], seeds=[1, 2], dynamics={"steps": "end"}
+    )
+    for number, run in enumerate(plan.runs):
+        studies.finish(plan, run, mixture, share=0.05 * (number * 7 % 20), decay=0.6 + 0.1 * number)
+    found = json.loads((build(plan).page.parent / "study.json").read_text())
+    rows = [one for one in found["correlations"] if one["method"] == "spearman" and one["p"] is not None]
+    assert {(one["model"], one["within"]) for one in rows} == {
+        (model, within) for model in ("tiny", "other") for within in (False, True)
+    }
+    least = min(rows, key=lambda one: one["q"])
+    assert least["q"] == pytest.approx(
+        min(
+            one["p"] * len(rows) / place
+            for place, one in enumerate(sorted(rows, key=lambda one: one["p"]), 1)
+        )
+    )
