@@ -61,6 +61,10 @@ def arms_of(study: Study, root: Path, folder: Path) -> list[Arm]:
     if study.transfer:
         found += _transfers(study, root)
     names = [arm.name for arm in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(
+            f"two arms would be called {twice}: name each value and task once, and give a recipe another name"
+        )
     pairs = [name for pair in study.contrasts for name in pair]
     for name in [*pairs, *([study.reference] if study.reference else [])]:
         if name not in names:

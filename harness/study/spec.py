@@ -201,7 +201,7 @@ class Study(Part):
         named: list[tuple[str, list[Any]]] = [
             ("recipe", [arm.name for arm in self.recipes]),
             ("model", [model.name for model in self.models]),
-            ("seed", self.seeds),
+            *(("seed", part.seeds or []) for part in (self, self.density, self.transfer) if part),
             *(("match", list(rules)) for rules in (self.match, *(arm.match for arm in self.recipes))),
         ]
         for what, found in named:

@@ -40,6 +40,11 @@ def test_a_shipped_study_is_read_and_is_called_as_its_file(path):
         ({}, "key recipes is missing"),
         ({"recipes": ["imax"], "seeds": [True]}, "YAML reads yes, no, on, off as true and false"),
         ({"recipes": ["imax"], "seeds": [1, 1]}, "seed 1 is named twice"),
+        (
+            {"recipes": ["imax"], "density": {"entries_per_image": [1], "seeds": [2, 2]}},
+            "seed 2 is named twice",
+        ),
+        ({"recipes": ["imax"], "transfer": {"seeds": [2, 2]}}, "seed 2 is named twice"),
         ({"recipes": ["imax", "imax"]}, "recipe imax is named twice"),
         ({"recipes": ["imax"], "arguments": {"seed": 3}}, "--seed is set by the study"),
         ({"recipes": ["imax"], "transfer": {"tasks": ["vqaa"]}}, "did you mean 'vqa'?"),
@@ -64,6 +69,12 @@ def test_a_mistake_in_the_file_is_one_line_that_says_where(tmp_path, keys, messa
         ({"recipes": ["imax", "dmax"], "reference": "dmx"}, "unknown arm 'dmx': did you mean 'dmax'?"),
         ({"recipes": ["imax"], "contrasts": [["imax", "dmax"]]}, "unknown arm 'dmax'"),
         ({"recipes": ["imax"], "models": ["./nowhere"]}, "there is no folder ./nowhere"),
+        ({"recipes": ["imax"], "density": [1, 1]}, "two arms would be called density-1"),
+        ({"recipes": ["imax"], "transfer": {"tasks": ["vqa", "vqa"]}}, "two arms would be called only-vqa"),
+        (
+            {"recipes": ["imax", {"name": "density-1", "base": "imax"}], "density": [1]},
+            "two arms would be called density-1",
+        ),
         (
             {"recipes": ["dmax"], "density": {"entries_per_image": [1.0], "recipe": "dmax"}},
             "density needs an image-centric recipe",
