@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any
 from data_recipes.errors import UserError, unknown
 from harness.study import recipes
 from harness.study.arms import Arm, arms_of
+from harness.study.recipes import digest
 from harness.study.spec import Model, Study, read_study
 
 
@@ -121,11 +120,11 @@ def _run(study: Study, arm: Arm, model: Model, path: str, seed: int, root: Path,
         key: value for key, value in settings.items() if key not in ("recipe", "dynamics_mixture", "model")
     }
     mixtures = [_described(arm.recipe), _described(settings.get("dynamics_mixture"))]
-    key = _hash([told, mixtures, Path(path).name, _weights(path), study.launch])
+    key = digest([told, mixtures, Path(path).name, _weights(path), study.launch])
     scored = study.evaluation.model_dump() | {"mixture": _described(arm.evaluate_on)}
     where = folder / "runs" / name
     scores = where / f"eval-{Path(arm.evaluate_on).stem}" if arm.evaluate_on else where
-    return Run(name, arm, model, seed, where, settings, key, _hash([key, scored]), scores)
+    return Run(name, arm, model, seed, where, settings, key, digest([key, scored]), scores)
 
 
 def _probed(study: Study, arm: Arm, root: Path) -> str | None:
@@ -166,12 +165,7 @@ def _weights_now(path: str, *state: tuple[str, int]) -> str | None:
 
 
 def _described(spec: str | None) -> str:
-    return _hash(recipes.described(spec)) if spec else ""
-
-
-def _hash(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest(recipes.described(spec)) if spec else ""
 
 
 def _check_names(runs: Iterable[Run]) -> None:

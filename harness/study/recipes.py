@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,10 @@ def described(spec: str) -> Any:
         return {"mixture_hash": read_meta(Path(spec)).get("mixture_hash")}
     if style(spec) == STAGED:
         raw = raw_recipe(spec)[0]
-        return raw | {"mixtures": {name: described(_beside(name, spec)) for name in _mixtures(raw)}}
+        mixtures = {name: described(_beside(name, spec)) for name in _mixtures(raw)}
+        # What `derive` wrote is known by its content, not by where it lies.
+        named = {name: digest(said) if Path(name).is_absolute() else name for name, said in mixtures.items()}
+        return _placed(raw, named) | {"mixtures": {named[name]: said for name, said in mixtures.items()}}
     recipe = load_recipe(spec)
     said = recipe.model_dump() | {"versions": {name: source(name).VERSION for name in source_names(recipe)}}
     if isinstance(recipe, Decentralised):
@@ -80,8 +85,9 @@ def described(spec: str) -> Any:
 
 
 def derive(spec: str, changes: Mapping[str, Any], name: str, folder: Path) -> str:
-    """The recipe with changes, written to `folder`/`name`.yaml; returns that path, or `spec` where nothing
-    changes. The mixtures of a staged recipe take `match.by` where they are decentralised.
+    """The recipe with changes, written to `folder`/<hash of its content>/`name`.yaml, so that no two recipes
+    of one name overwrite each other; returns that path, or `spec` where nothing changes. The mixtures of a
+    staged recipe take `match.by` where they are decentralised.
 
     Raises:
         UserError: a change does not fit the recipe; or it is a mixture that is built already.
@@ -99,11 +105,11 @@ def derive(spec: str, changes: Mapping[str, Any], name: str, folder: Path) -> st
         content = _absolute(recipe.model_dump(mode="json", exclude_none=True), spec)
     if content == raw_recipe(spec)[0]:
         return spec
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.yaml"
-    text = yaml.safe_dump(content | {"name": name}, sort_keys=False, allow_unicode=True, width=110)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text(text, path)
+    content = content | {"name": name}
+    path = folder / digest(content)[:8] / f"{name}.yaml"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), path)
     return str(path.resolve())
 
 
@@ -142,7 +148,7 @@ def _beside(name: str, spec: str) -> str:
 
 def _staged(spec: str, changes: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A staged recipe with changes; `match.by` goes to the decentralised recipes of its stages."""
-    raw = copy.deepcopy(raw_recipe(spec)[0])
+    raw = raw_recipe(spec)[0]
     rest = dict(changes)
     match = rest.pop("match.by", None)
     places: dict[str, str] = {}
@@ -151,15 +157,28 @@ def _staged(spec: str, changes: Mapping[str, Any], folder: Path) -> dict[str, An
         if match and style(beside) == "decentralised":
             beside = derive(beside, {"match.by": match}, f"{Path(beside).stem}-{match}", folder)
         places[name] = beside
+    raw = _placed(raw, places)
+    for dotted, value in rest.items():
+        _put(raw, dotted, value)
+    return raw
+
+
+def _placed(raw: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of a staged recipe with its mixtures called as `places` says."""
+    raw = copy.deepcopy(dict(raw))
     for stage in raw.get("stages") or ():
         for part in _parts(stage):
             if "mixture" in part:
                 part["mixture"] = places[part["mixture"]]
         if "mix" in stage:
             stage["mix"] = [places[name] for name in stage["mix"]]
-    for dotted, value in rest.items():
-        _put(raw, dotted, value)
     return raw
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of what JSON can say."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _put(raw: Any, dotted: str, value: Any) -> None:

@@ -158,6 +158,38 @@ def test_matching_reaches_the_decentralised_mixtures_of_a_staged_recipe(tmp_path
     assert load_recipe(first["mixture"]).name == "dmax-tokens"
 
 
+def test_derived_recipes_of_one_name_do_not_overwrite_each_other(tmp_path):
+    stages = [{"name": "first", "mixture": "dmax", "epochs": 1}]
+    (tmp_path / "staged.yaml").write_text(yaml.safe_dump({"style": "staged", "stages": stages}))
+    arms = [
+        {"name": "dmax", "match": ["entries", "tokens"], "changes": {"seed": 5}},
+        {"name": "staged.yaml", "match": ["tokens"]},
+    ]
+    plan = studies.plan(tmp_path, recipes=arms)
+    recipes = {arm.name: arm.recipe for arm in plan.arms}
+    assert load_recipe(recipes["dmax-tokens"]).seed == 5
+    first = yaml.safe_load(Path(recipes["staged.yaml"]).read_text())["stages"][0]
+    assert load_recipe(first["mixture"]).seed == 0
+    # Another study in the same folder leaves the recipes of this one as they are.
+    before = Path(recipes["dmax-entries"]).read_text()
+    studies.plan(tmp_path, recipes=[{"name": "dmax-entries", "base": "dmax", "changes": {"seed": 6}}])
+    assert Path(recipes["dmax-entries"]).read_text() == before
+
+
+def test_the_key_of_a_changed_staged_recipe_does_not_say_where_the_study_lies(tmp_path):
+    found = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.yaml").write_text(
+            yaml.safe_dump(load_recipe("dmax", {"seed": seed}).model_dump(exclude_none=True))
+        )
+        stages = [{"name": "first", "mixture": "own.yaml", "epochs": 1}]
+        (tmp_path / name / "staged.yaml").write_text(yaml.safe_dump({"style": "staged", "stages": stages}))
+        plan = studies.plan(tmp_path / name, recipes=["staged.yaml"], match="tokens")
+        found.append(plan.runs[0].key)
+    assert found[0] == found[1] != found[2]
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.floats(1, 7.46), st.integers(50, 20_000))
 def test_arms_of_a_density_curve_have_an_equal_number_of_entries(tmp_path_factory, value, total):
