@@ -173,9 +173,9 @@ class _Driver:
 
 
 def _mixtures(run: Run) -> list[str]:
-    """Recipes whose mixtures a run needs, but for those of stages, which it builds itself."""
-    trained = [] if run.arm.staged else [run.arm.recipe]
-    return trained + ([run.arm.evaluate_on] if run.arm.evaluate_on else [])
+    """All mixtures that a run needs: to train on, to be scored on, to take probe entries from."""
+    others = (run.arm.evaluate_on, run.settings.get("dynamics_mixture"))
+    return [*run.trained_on, *(name for name in others if name)]
 
 
 def estimates(plan: Plan) -> dict[str, float | None]:

@@ -37,6 +37,12 @@ class Run:
     evaluation: str
     scores: Path
 
+    @property
+    def trained_on(self) -> list[str]:
+        """Recipes and folders of all mixtures that training reads: the recipe's, or its stages', and what
+        `--mix` adds."""
+        return list(dict.fromkeys([*recipes.mixtures(self.arm.recipe), *self.settings.get("mix", ())]))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -111,20 +117,39 @@ def make_plan(study: Study, root: Path, folder: Path) -> Plan:
 def _run(study: Study, arm: Arm, model: Model, path: str, seed: int, root: Path, folder: Path) -> Run:
     name = f"{arm.name}-{model.name}-s{seed}"
     settings: dict[str, Any] = {"recipe": arm.recipe, "model": path, "seed": seed}
-    settings |= {**arm.arguments, **model.arguments}
+    settings |= _rooted({**arm.arguments, **model.arguments}, root)
     if study.dynamics:
         measured = study.dynamics.model_dump(exclude_none=True) | {"mixture": _probed(study, arm, root)}
         settings |= {f"dynamics_{key}": value for key, value in measured.items() if value is not None}
     # A recipe file that the study wrote is known by its content, not by where it lies.
-    told = {
-        key: value for key, value in settings.items() if key not in ("recipe", "dynamics_mixture", "model")
-    }
+    placed = ("recipe", "dynamics_mixture", "model", "mix", "start")
+    told = {key: value for key, value in settings.items() if key not in placed}
     mixtures = [_described(arm.recipe), _described(settings.get("dynamics_mixture"))]
+    if "mix" in settings:
+        mixtures.append([_described(name) for name in settings["mix"]])
+    if "start" in settings:
+        told["start"] = _weights(_adapter(settings["start"]))
     key = digest([told, mixtures, Path(path).name, _weights(path), study.launch])
     scored = study.evaluation.model_dump() | {"mixture": _described(arm.evaluate_on)}
     where = folder / "runs" / name
     scores = where / f"eval-{Path(arm.evaluate_on).stem}" if arm.evaluate_on else where
     return Run(name, arm, model, seed, where, settings, key, digest([key, scored]), scores)
+
+
+def _rooted(arguments: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The flags with the paths of `mix` and `start` as they are found from anywhere: relative ones begin
+    where the study file lies.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    said = dict(arguments)
+    if mix := said.pop("mix", None):
+        said["mix"] = [recipes.find(str(name), root) for name in ([mix] if isinstance(mix, str) else mix)]
+    if start := said.pop("start", None):
+        said["start"] = str((root / str(start)).resolve())
+        _adapter(said["start"])
+    return said
 
 
 def _probed(study: Study, arm: Arm, root: Path) -> str | None:
@@ -149,6 +174,13 @@ def _model(model: Model, root: Path) -> str:
     if given.startswith((".", "/", "~")):
         raise UserError(f"model {model.name}: there is no folder {given}")
     return given
+
+
+def _adapter(start: str) -> str:
+    """The folder of the weights that `--start` names. Raises UserError where there are none."""
+    from harness.start import adapter_folder  # imports torch
+
+    return str(adapter_folder(start))
 
 
 def _weights(path: str) -> str | None:

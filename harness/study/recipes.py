@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from data_recipes.recipe_file import (
     STAGED,
     Decentralised,
     ImageCentric,
+    Recipe,
     load_recipe,
     raw_recipe,
     recipe_names,
 )
-from data_recipes.sources import source
-from data_recipes.staged import is_staged
+from data_recipes.sources import fingerprint, source
+from data_recipes.staged import is_staged, load_staged
 from data_recipes.store import META, read_meta
 from data_recipes.tables import write_text
 
@@ -58,7 +59,7 @@ def matched_by(spec: str) -> tuple[str, str] | None:
     decentralised mixture. None for others."""
     kind = style(spec)
     if kind == STAGED:
-        found = (matched_by(_beside(name, spec)) for name in _mixtures(raw_recipe(spec)[0]))
+        found = (matched_by(name) for name in mixtures(spec))
         return next((one for one in found if one), None)
     if kind != "decentralised":
         return None
@@ -72,16 +73,22 @@ def described(spec: str) -> Any:
     if is_mixture(spec):
         return {"mixture_hash": read_meta(Path(spec)).get("mixture_hash")}
     if style(spec) == STAGED:
-        raw = raw_recipe(spec)[0]
-        mixtures = {name: described(_beside(name, spec)) for name in _mixtures(raw)}
-        # What `derive` wrote is known by its content, not by where it lies.
-        named = {name: digest(said) if Path(name).is_absolute() else name for name, said in mixtures.items()}
-        return _placed(raw, named) | {"mixtures": {named[name]: said for name, said in mixtures.items()}}
+        raw = _placed(raw_recipe(spec)[0], lambda name: _known(_beside(name, spec)))
+        return raw | {"mixtures": {_known(name): described(name) for name in mixtures(spec)}}
     recipe = load_recipe(spec)
     said = recipe.model_dump() | {"versions": {name: source(name).VERSION for name in source_names(recipe)}}
     if isinstance(recipe, Decentralised):
         said["matched"] = described(recipe.match.to)
+    if files := [mark for name, options in _sources(recipe) if (mark := fingerprint(name, options))]:
+        said["files"] = files
     return said
+
+
+def _sources(recipe: Recipe) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and options of the sources that a recipe reads."""
+    if isinstance(recipe, Decentralised):
+        return [(given.source, given.options) for given in recipe.sources.values()]
+    return [(recipe.source, recipe.options)]
 
 
 def derive(spec: str, changes: Mapping[str, Any], name: str, folder: Path) -> str:
@@ -125,14 +132,18 @@ def entries_of(spec: str) -> tuple[float, float, int]:
     return recipe.density.tasks_per_image, recipe.density.entries_per_image, recipe.images.train
 
 
-def _mixtures(raw: Mapping[str, Any]) -> list[str]:
-    """Mixtures that the stages of a staged recipe name, once each: to train on, to annotate, to mix in."""
-    found: list[Any] = []
-    for stage in raw.get("stages") or ():
-        if isinstance(stage, dict):
-            found += [part["mixture"] for part in _parts(stage) if "mixture" in part]
-            found += stage.get("mix") or ()
-    return list(dict.fromkeys(name for name in found if isinstance(name, str)))
+def mixtures(spec: str) -> list[str]:
+    """All mixtures that training on a recipe reads, its own or those of its stages.
+
+    Raises:
+        UserError: a stage of it is wrong, or names no mixture.
+    """
+    return load_staged(spec).mixtures if style(spec) == STAGED else [spec]
+
+
+def _known(mixture: str) -> str:
+    """A shipped recipe's name; another one is known by its content rather than by where it lies."""
+    return mixture if mixture in recipe_names() else digest(described(mixture))
 
 
 def _parts(stage: dict[str, Any]) -> list[dict[str, Any]]:
@@ -148,30 +159,31 @@ def _beside(name: str, spec: str) -> str:
 
 def _staged(spec: str, changes: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A staged recipe with changes; `match.by` goes to the decentralised recipes of its stages."""
-    raw = raw_recipe(spec)[0]
+    load_staged(spec)
     rest = dict(changes)
     match = rest.pop("match.by", None)
-    places: dict[str, str] = {}
-    for name in _mixtures(raw):
+
+    def place(name: str) -> str:
         beside = _beside(name, spec)
         if match and style(beside) == "decentralised":
-            beside = derive(beside, {"match.by": match}, f"{Path(beside).stem}-{match}", folder)
-        places[name] = beside
-    raw = _placed(raw, places)
+            return derive(beside, {"match.by": match}, f"{Path(beside).stem}-{match}", folder)
+        return beside
+
+    raw = _placed(raw_recipe(spec)[0], place)
     for dotted, value in rest.items():
         _put(raw, dotted, value)
     return raw
 
 
-def _placed(raw: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
-    """A copy of a staged recipe with its mixtures called as `places` says."""
+def _placed(raw: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    """A copy of a staged recipe with its mixtures called as `place` says."""
     raw = copy.deepcopy(dict(raw))
-    for stage in raw.get("stages") or ():
+    for stage in raw["stages"]:
         for part in _parts(stage):
             if "mixture" in part:
-                part["mixture"] = places[part["mixture"]]
+                part["mixture"] = place(part["mixture"])
         if "mix" in stage:
-            stage["mix"] = [places[name] for name in stage["mix"]]
+            stage["mix"] = [place(name) for name in stage["mix"]]
     return raw
 
 

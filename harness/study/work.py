@@ -10,13 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from data_recipes.errors import UserError
+from data_recipes.joining import refuse_leaks
 from data_recipes.recipe import mixture_folder
+from data_recipes.records import Mixture
 from data_recipes.store import read_meta, read_mixture
 from data_recipes.tables import write_text
 from harness.study.locks import lock
@@ -138,6 +141,8 @@ def _environment(plan: Plan) -> dict[str, str]:
 
 
 def _train(plan: Plan, run: Run) -> list[str]:
+    if run.arm.evaluate_on:
+        _keep_apart(run)  # before hours of training rather than after
     settings: dict[str, Any] = dict(run.settings) | {"output_dir": str(run.folder), "threads": threads(plan)}
     if run.arm.staged:
         settings["stage_cache"] = str((plan.folder / "stages").resolve())
@@ -184,21 +189,22 @@ def _score(plan: Plan, run: Run) -> list[str]:
 
 
 def _keep_apart(run: Run) -> None:
-    """Refuses to score a run on patients that it was trained on.
+    """Refuses a run that is scored on patients it is trained on, in any of its stages and mixtures.
 
     Raises:
         UserError: the mixture it is scored on holds some of them out.
     """
     assert run.arm.evaluate_on is not None
-    trained = read_mixture(mixture_folder(run.arm.recipe, progress=False))
-    scored = read_mixture(mixture_folder(run.arm.evaluate_on, progress=False))
-    seen = {image.patient_id for image in trained.images if image.split == "train"}
-    both = seen & {image.patient_id for image in scored.images if image.split != "train"}
-    if both:
-        raise UserError(
-            f"{run.arm.recipe} trains on {len(both)} held-out patients of {run.arm.evaluate_on}, such as "
-            f"{min(both)}: choose another first_patient"
-        )
+    held_out = _part(run.arm.evaluate_on, train=False)
+    for spec in run.trained_on:
+        refuse_leaks([(run.arm.evaluate_on, held_out), (spec, _part(spec, train=True))])
+
+
+def _part(spec: str, *, train: bool) -> Mixture:
+    """The training images of a mixture, or those it holds out."""
+    mixture = read_mixture(mixture_folder(spec, progress=False))
+    images = tuple(image for image in mixture.images if (image.split == "train") == train)
+    return replace(mixture, images=images, entries=())
 
 
 def _now() -> str:

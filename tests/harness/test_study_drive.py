@@ -164,3 +164,19 @@ def test_a_mixture_that_cannot_be_built_fails_its_runs_only(plan, mixture, drive
         "imax-tiny-s1": DONE, "dmax-tiny-s1": FAILED, "imax-tiny-s2": DONE, "dmax-tiny-s2": FAILED,
     }  # fmt: skip
     assert states["dmax-tiny-s1"].detail == "mixture: no such source"
+
+
+def test_all_that_a_run_reads_is_built_before_any_run_starts(tmp_path, mixture, driven, monkeypatch):
+    more, probes = make_mixture(tmp_path / "more"), make_mixture(tmp_path / "probes")
+    stages = {
+        "style": "staged",
+        "stages": [{"name": "a", "mixture": "dmax"}, {"name": "b", "mixture": "imax"}],
+    }
+    (tmp_path / "staged.yaml").write_text(yaml.safe_dump(stages))
+    keys = {"arguments": {"mix": ["more"]}, "dynamics": {"steps": "end", "mixture": "probes"}}
+    plan = studies.plan(tmp_path, recipes=["staged.yaml"], **keys)
+    built = []
+    monkeypatch.setattr(drive, "mixture_folder", built.append)
+    driven["mixture"] = mixture
+    drive.drive(plan, "x", say=Said())
+    assert built == ["dmax", "imax", str(more), str(probes)]

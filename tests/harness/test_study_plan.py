@@ -8,12 +8,14 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from data_recipes.errors import UserError
 from data_recipes.recipe import load_recipe
 from data_recipes.tasks import TASKS
 from harness.study.planning import make_plan, read_plan
 from harness.study.spec import FOLDER, read_study, study_names
+from tests.eval.factories import make_mixture
 from tests.harness import studies
 
 
@@ -275,3 +277,40 @@ def test_the_matched_recipe_is_part_of_the_key_of_a_decentralised_one(tmp_path):
     plan = studies.plan(tmp_path, recipes=arms)
     assert plan.runs[0].key != plan.runs[1].key
     assert load_recipe(plan.arms[1].recipe).match.changes == changed["match"]["changes"]
+
+
+def test_the_key_follows_what_is_mixed_in_and_the_weights_that_training_starts_from(tmp_path):
+    def key(folder, **arguments):
+        return studies.plan(folder, recipes=["imax"], arguments=arguments).runs[0]
+
+    found = {}
+    for name, size, weights in (("a", 8, b"1"), ("b", 8, b"1"), ("c", 9, b"1"), ("d", 8, b"2")):
+        folder = tmp_path / name
+        make_mixture(folder / "more", name=f"of-{size}")
+        (folder / "from").mkdir()
+        (folder / "from" / "adapter_config.json").write_text("{}")
+        (folder / "from" / "adapter_model.safetensors").write_bytes(weights)
+        found[name] = key(folder, mix=["more"], start="from")
+    assert found["a"].key == found["b"].key
+    assert len({found[name].key for name in "acd"}) == 3
+    assert found["a"].settings["mix"] == [str(tmp_path / "a" / "more")]
+    assert found["a"].settings["start"] == str(tmp_path / "a" / "from")
+    assert found["a"].trained_on == ["imax", str(tmp_path / "a" / "more")]
+    assert key(tmp_path).key not in {run.key for run in found.values()}
+    with pytest.raises(UserError, match="unknown recipe 'mor'"):
+        key(tmp_path / "a", mix=["mor"])
+    with pytest.raises(UserError, match=r"--start .*nowhere: no adapter_config.json there"):
+        key(tmp_path / "a", start="nowhere")
+
+
+def test_the_key_follows_the_files_that_a_recipe_reads(tmp_path):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    Image.new("L", (8, 8)).save(rows / "a.png")
+    found = []
+    for answer in ("yes", "no"):
+        (rows / "rows.csv").write_text(
+            f"image,patient_id,task,question,answer\na.png,p,vqa,Is it?,{answer}\n"
+        )
+        found.append(studies.plan(tmp_path, recipes=["rows"]).runs[0].key)
+    assert found[0] != found[1]

@@ -17,10 +17,7 @@ from data_recipes.errors import UserError
 from data_recipes.records import Mixture
 from data_recipes.store import read_mixture, write_mixture
 from harness.study import work
-from harness.study.arms import Arm
 from harness.study.locks import held, lock
-from harness.study.planning import Run
-from harness.study.spec import Model
 from harness.study.state import DONE, FAILED, MISSING, RUNNING, lock_file, read_record, state_of, write_record
 from tests.eval.factories import make_mixture
 from tests.harness import studies
@@ -198,7 +195,7 @@ def test_training_gets_its_settings_as_a_file_that_train_py_reads(plan, monkeypa
 
 def test_staged_recipes_share_their_stages(tmp_path):
     (tmp_path / "staged.yaml").write_text(
-        yaml.safe_dump({"style": "staged", "stages": [{"mixture": "dmax"}]})
+        yaml.safe_dump({"style": "staged", "stages": [{"name": "a", "mixture": "dmax"}]})
     )
     plan = studies.plan(tmp_path, recipes=["staged.yaml", "dmax"])
     settings = [yaml.safe_load(Path(work._train(plan, run)[2]).read_text()) for run in plan.runs]
@@ -219,24 +216,43 @@ def test_equal_steps_draw_as_many_entries_as_the_matched_recipe_in_its_epochs(tm
     assert work.equal_steps(plan.runs[0]) == {}
 
 
-def test_a_run_is_not_scored_on_patients_it_was_trained_on(tmp_path):
-    scored = make_mixture(tmp_path / "scored")
-    trained = tmp_path / "trained"
-    sound = read_mixture(make_mixture(trained))
-
-    def check(folder):
-        arm = Arm("a", "a", str(folder), {}, [1], evaluate_on=str(scored))
-        work._keep_apart(Run("a", arm, Model(name="tiny"), 1, tmp_path, {}, "", "", tmp_path))
-
-    check(trained)
-    first = next(image for image in sound.images if image.split == "train")
+@pytest.fixture
+def apart(tmp_path):
+    """Folders of mixtures: `scored`; `sound`, with other training patients; `leaky`, which trains on one that
+    `scored` holds out."""
+    scored, sound, leaky = (tmp_path / name for name in ("scored", "sound", "leaky"))
+    for folder in (scored, sound, leaky):
+        make_mixture(folder)
+    found = read_mixture(leaky)
+    first = next(image for image in found.images if image.split == "train")
     planted = [
         replace(image, patient_id="test-p0") if image is first else image
-        for image in sound.images
+        for image in found.images
         if image.split == "train"
     ]
     kept = {image.image_id for image in planted}
-    entries = [entry for entry in sound.entries if entry.image_id in kept]
-    write_mixture(Mixture(tuple(planted), tuple(entries), sound.meta), trained)
-    with pytest.raises(UserError, match=r"trains on 1 held-out patients of .*test-p0"):
-        check(trained)
+    entries = [entry for entry in found.entries if entry.image_id in kept]
+    write_mixture(Mixture(tuple(planted), tuple(entries), found.meta), leaky)
+    return scored, sound, leaky
+
+
+def staged_on(path, *mixtures):
+    stages = [{"name": f"s{n}", "mixture": str(mixture), "epochs": 1} for n, mixture in enumerate(mixtures)]
+    path.write_text(yaml.safe_dump({"style": "staged", "stages": stages}))
+    return str(path)
+
+
+def test_a_run_is_not_trained_and_scored_on_the_same_patients_by_whatever_mixture_it_reads(tmp_path, apart):
+    scored, sound, leaky = apart
+
+    def steps(recipe, **keys):
+        plan = studies.plan(tmp_path, recipes=[str(recipe)], evaluation={"mixture": str(scored)}, **keys)
+        return [lambda step=step: step(plan, plan.runs[0]) for step in (work._train, work._score)]
+
+    staged = staged_on(tmp_path / "staged.yaml", sound, sound)
+    for step in [*steps(sound), *steps(staged), *steps(sound, arguments={"mix": [str(sound)]})]:
+        step()
+    leaking = staged_on(tmp_path / "leaking.yaml", sound, leaky)
+    for step in [*steps(leaky), *steps(leaking), *steps(sound, arguments={"mix": [str(leaky)]})]:
+        with pytest.raises(UserError, match=r"leakage: 1 patients .*leaky, such as test-p0"):
+            step()
