@@ -84,15 +84,22 @@ def _of_recipe(said: Said, study: Study, root: Path, folder: Path) -> Iterator[A
         name = f"{said.name}-{by}" if several else said.name
         label = said.label or said.name
         recipe = recipes.derive(spec, said.changes | ({"match.by": by} if by else {}), name, folder)
+        match, arguments = recipes.matched_by(recipe), {**study.arguments, **said.arguments}
+        staged = is_staged(recipe)
+        if staged and match and match[0] == "steps" and "max_steps" not in arguments:
+            raise UserError(
+                f"recipe {said.name} has stages, whose lengths `match: steps` does not change: give it a "
+                "`match` of its own, or hold steps equal with `arguments: {max_steps: ...}`"
+            )
         yield Arm(
             name,
             f"{label}, equal {by}" if several else label,
             recipe,
-            {**study.arguments, **said.arguments},
+            arguments,
             study.seeds,
-            match=recipes.matched_by(recipe),
+            match=match,
             evaluate_on=_test_set(study, root),
-            staged=is_staged(recipe),
+            staged=staged,
         )
 
 

@@ -157,6 +157,8 @@ def _cost(results: Results) -> dict[str, Any]:
         "done": sum(state.kind == DONE for state in results.states.values()),
         "seconds": sum(one.seconds for one in costs),
         "train_seconds": sum(one.train_seconds for one in costs),
+        "annotation_seconds": sum(one.annotation_seconds for one in costs),
+        "full_seconds": sum(one.full_seconds for one in costs),
         "processor_seconds": sum(one.processor_seconds for one in costs),
         "tokens_computed": sum(one.tokens_computed for one in costs),
         "tokens_fed": sum(one.tokens_fed for one in costs),

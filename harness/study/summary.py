@@ -203,6 +203,11 @@ def _cost(found: Found) -> str:
     cost = found["cost"]
     killed = cost["killed"]
     more = f" {_count(killed, 'attempt')} that ended without a record not counted." if killed else ""
+    if cost["annotation_seconds"]:
+        more += (
+            f" Training and annotation, each run trained on its own, without the cache of stages: "
+            f"{in_words(cost['full_seconds'])}, of it {in_words(cost['annotation_seconds'])} annotation."
+        )
     return (
         f"Cost of {_count(cost['runs'], 'run')}: {in_words(cost['seconds'])} of wall clock one after "
         f"another, {in_words(cost['processor_seconds'])} of processor time, "

@@ -7,7 +7,6 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
-import yaml
 
 from data_recipes.errors import UserError
 from eval.compare import AVERAGE
@@ -168,63 +167,6 @@ def test_models_are_compared_each_and_counted_together(tmp_path, mixture):
     assert ": imax is better." in line(found, "imax − dmax with tiny: ")
     assert "no difference shown" in line(found, "imax − dmax with other: ")
     assert line(found, "Over 2 models imax is better than dmax with 1 and worse with 0 by intervals")
-
-
-def test_arms_that_differ_in_what_should_be_equal_are_warned_about(tmp_path, mixture):
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2])
-    for run in plan.runs:
-        if run.name != "dmax-tiny-s2":
-            trainable = {"imax": 10, "dmax": 12}[run.arm.name]
-            studies.finish(plan, run, mixture, share=0.5, parameters={"trainable": trainable})
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
-    assert "Runs with tiny differ in trainable parameters: 10, 12." in found["warnings"]
-    assert "Arms with tiny have different seeds so far (imax: 1, 2; dmax: 1)." in found["warnings"]
-    assert "Fairness: 2 warnings" in line(found, "Fairness")
-
-
-def test_a_match_that_was_not_reached_is_warned_about(tmp_path, mixture):
-    small = make_mixture(tmp_path / "small", train=20, test=60)
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"])
-    studies.finish(plan, plan.runs[0], mixture, share=0.5)
-    studies.finish(plan, plan.runs[1], small, share=0.5)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
-    values = {one["arm"]: one["values"] for one in found["fairness"]}
-    assert (values["imax"]["images"], values["imax"]["entries"]) == (30, 240)
-    assert (values["dmax"]["images"], values["dmax"]["entries"]) == (20, 160)
-    # 30 steps of 8 entries each, by TrainingArguments' default.
-    assert values["imax"]["drawn"] == values["dmax"]["drawn"] == 240
-    assert (
-        "dmax (tiny) was matched to imax in entries, yet has 160 training entries against 240."
-        in found["warnings"]
-    )
-
-
-def test_a_staged_run_counts_the_steps_and_data_of_its_stages(tmp_path, mixture):
-    from harness.study.costs import costs
-
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"])
-    run = plan.runs[0]
-    studies.finish(plan, run, mixture, share=0.5)
-    single = costs(run.folder)
-    for name in ("1-first", "2-clean"):
-        stage = run.folder / "stages" / name
-        stage.mkdir(parents=True)
-        for file in ("run.yaml", "provenance.json", "train.jsonl"):
-            shutil.copy(run.folder / file, stage / file)
-    both = costs(run.folder)
-    assert (both.steps, both.drawn, both.tokens_computed) == (2 * single.steps, 2 * single.drawn, 1000)
-    assert (both.images, both.entries) == (single.images, single.entries)  # the same data twice
-    assert both.train_seconds == 120
-    # Two more images beside thirty of the same ids.
-    more = make_mixture(tmp_path / "more", train=32)
-    settings = yaml.safe_load((stage / "run.yaml").read_text())
-    (stage / "run.yaml").write_text(yaml.safe_dump(settings | {"mix": [str(more)]}))
-    mixed = costs(run.folder)
-    assert (mixed.images, mixed.entries) == (single.images + 2, single.entries + 16)
-    record = read_record(run.folder)
-    record["attempts"].append({"step": "score", "seconds": None})
-    write_record(run.folder, record)
-    assert (costs(run.folder).seconds, costs(run.folder).killed) == (60.0, 1)
 
 
 def test_pseudo_labels_are_told_by_task_over_the_runs_of_an_arm(tmp_path, mixture):
