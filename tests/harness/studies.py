@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from harness.study.planning import Plan, Run, make_plan
+from harness.study.report import build
 from harness.study.spec import Study, read_study
 from harness.study.state import write_record
 from taco_probe.dynamics import measurement
@@ -76,6 +77,16 @@ def finish_all(
     """All runs of the plan."""
     for run in plan.runs:
         finish(plan, run, mixture, share=share(run), decay=decay(run))
+
+
+def report(plan: Plan) -> dict[str, Any]:
+    """The report of what is finished, as study.json has it."""
+    return dict(json.loads((build(plan).page.parent / "study.json").read_text()))
+
+
+def line(found: dict[str, Any], start: str) -> str:
+    """The first sentence of the summary that begins so."""
+    return next(str(one) for one in found["summary"] if one.startswith(start))
 
 
 def hash_of(text: str) -> int:

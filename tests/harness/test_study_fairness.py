@@ -10,20 +10,15 @@ import yaml
 
 from data_recipes.errors import UserError
 from harness.study.costs import costs
-from harness.study.report import build
 from harness.study.state import read_record, write_record
 from tests.eval.factories import make_mixture
 from tests.harness import studies
+from tests.harness.studies import line, report
 
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory):
     return make_mixture(tmp_path_factory.mktemp("mixture") / "fake", test=60)
-
-
-def reported(plan):
-    build(plan)
-    return json.loads((plan.folder / "report" / "study.json").read_text())
 
 
 def settings(run, **values):
@@ -49,10 +44,10 @@ def test_arms_that_differ_in_what_should_be_equal_are_warned_about(tmp_path, mix
         if run.name != "dmax-tiny-s2":
             trainable = {"imax": 10, "dmax": 12}[run.arm.name]
             studies.finish(plan, run, mixture, share=0.5, parameters={"trainable": trainable})
-    found = reported(plan)
+    found = report(plan)
     assert "Runs with tiny differ in trainable parameters: 10, 12." in found["warnings"]
     assert "Arms with tiny have different seeds so far (imax: 1, 2; dmax: 1)." in found["warnings"]
-    assert "Fairness: 2 warnings" in next(one for one in found["summary"] if one.startswith("Fairness"))
+    assert "Fairness: 2 warnings" in line(found, "Fairness")
 
 
 def test_a_match_that_was_not_reached_is_warned_about(tmp_path, mixture):
@@ -60,7 +55,7 @@ def test_a_match_that_was_not_reached_is_warned_about(tmp_path, mixture):
     plan = studies.plan(tmp_path, recipes=["imax", "dmax"])
     studies.finish(plan, plan.runs[0], mixture, share=0.5)
     studies.finish(plan, plan.runs[1], small, share=0.5)
-    found = reported(plan)
+    found = report(plan)
     values = {one["arm"]: one["values"] for one in found["fairness"]}
     assert (values["imax"]["images"], values["imax"]["entries"]) == (30, 240)
     assert (values["dmax"]["images"], values["dmax"]["entries"]) == (20, 160)
@@ -105,7 +100,7 @@ def test_an_arm_that_drew_more_entries_than_the_reference_is_warned_about(tmp_pa
     for run in plan.runs:
         steps = 30 if run.arm.name == "imax" else 33
         studies.finish(plan, run, mixture, share=0.5, sessions=[{"to_step": steps}])
-    drew = [line for line in reported(plan)["warnings"] if " drew " in line]
+    drew = [line for line in report(plan)["warnings"] if " drew " in line]
     # Not those matched in other things, nor those that train on other tasks.
     assert drew == [
         "longer (tiny) drew 264 entries in training against 240 of imax.",
@@ -121,7 +116,7 @@ def test_a_staged_arm_that_trained_longer_is_warned_about(tmp_path, mixture):
         studies.finish(plan, run, mixture, share=0.5)
     for name, steps in (("1-first", 30), ("2-second", 20)):
         add_stage(plan.runs[1], name, sessions=[{"to_step": steps}])
-    assert reported(plan)["warnings"] == ["staged (tiny) drew 400 entries in training against 240 of imax."]
+    assert report(plan)["warnings"] == ["staged (tiny) drew 400 entries in training against 240 of imax."]
 
 
 def test_equal_steps_of_a_recipe_with_stages_are_refused_unless_max_steps_makes_them_so(tmp_path):
@@ -144,7 +139,7 @@ def test_arms_of_density_and_of_transfer_are_held_to_each_other(tmp_path, mixtur
         parameters = {"trainable": trainable}
         studies.finish(plan, run, mixture, share=0.5, commit=commit, parameters=parameters)
     settings(plan.run("density-2-tiny-s1"), learning_rate=0.5)
-    assert reported(plan)["warnings"] == [
+    assert report(plan)["warnings"] == [
         "Runs with tiny (density) differ in code (commit): one, other.",
         "Runs with tiny (density) differ in learning_rate: the default, 0.5.",
         "Runs with tiny (transfer) differ in trainable parameters: 10, 11.",
@@ -159,18 +154,16 @@ def test_batch_sizes_that_follow_from_batching_are_no_difference_and_others_are(
     # As `tiny` draws by default: 2 images a step, or 2 times 8 entries; 8 and 1 are not written down.
     settings(plan.runs[0], batching="image", per_device_train_batch_size=2)
     settings(plan.runs[1], batching="entry", gradient_accumulation_steps=2)
-    assert not [line for line in reported(plan)["warnings"] if "differ in" in line]
+    assert not [line for line in report(plan)["warnings"] if "differ in" in line]
     settings(plan.runs[1], gradient_accumulation_steps=4)
-    assert (
-        "Runs with tiny differ in gradient_accumulation_steps: by batching, 4." in reported(plan)["warnings"]
-    )
+    assert "Runs with tiny differ in gradient_accumulation_steps: by batching, 4." in report(plan)["warnings"]
 
 
 def test_stages_made_by_other_code_are_told(tmp_path, mixture):
     plan = studies.plan(tmp_path, recipes=["imax"])
     studies.finish(plan, plan.runs[0], mixture, share=0.5, commit="new")
     add_stage(plan.runs[0], "1-first", commit="old", from_cache="stage-1")
-    assert "Runs with tiny differ in code (commit): new, old." in reported(plan)["warnings"]
+    assert "Runs with tiny differ in code (commit): new, old." in report(plan)["warnings"]
 
 
 def test_what_a_staged_run_costs_on_its_own_counts_annotation_and_what_the_cache_gave(tmp_path, mixture):
@@ -179,7 +172,7 @@ def test_what_a_staged_run_costs_on_its_own_counts_annotation_and_what_the_cache
     studies.finish(plan, plan.runs[0], mixture, share=0.5, stages=stages)
     add_stage(plan.runs[0], "1-first", wall_seconds=900.0, from_cache="stage-1")
     add_stage(plan.runs[0], "2-pseudo", wall_seconds=100.0)
-    found = reported(plan)
+    found = report(plan)
     values = found["fairness"][0]["values"]
     assert (values["train_seconds"], values["annotation_seconds"], values["full_seconds"]) == (
         1000,
@@ -188,7 +181,7 @@ def test_what_a_staged_run_costs_on_its_own_counts_annotation_and_what_the_cache
     )
     assert values["seconds"] == 60  # as this study ran it
     assert found["cost"]["full_seconds"] == 1200
-    cost = next(line for line in found["summary"] if line.startswith("Cost of"))
+    cost = line(found, "Cost of")
     assert (
         "each run trained on its own, without the cache of stages: 0:20:00, of it 0:03:20 annotation" in cost
     )

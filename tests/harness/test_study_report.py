@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from html.parser import HTMLParser
 
@@ -12,10 +11,10 @@ from data_recipes.errors import UserError
 from eval.compare import AVERAGE
 from harness.study.report import build
 from harness.study.state import read_record, write_record
-from harness.study.summary import _correlated
 from tests.eval.factories import make_mixture
 from tests.eval.run_folders import HOSTILE
 from tests.harness import studies
+from tests.harness.studies import line, report
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +27,7 @@ def told(plan, mixture, shares, **keys):
     for run in plan.runs:
         if run.arm.name in shares:
             studies.finish(plan, run, mixture, share=shares[run.arm.name], **keys)
-    build(plan)
-    return json.loads((plan.folder / "report" / "study.json").read_text())
+    return report(plan)
 
 
 def row(found, first, second, task=AVERAGE, model="tiny"):
@@ -38,10 +36,6 @@ def row(found, first, second, task=AVERAGE, model="tiny"):
         for one in found["differences"]
         if (one["first"], one["second"], one["task"], one["model"]) == (first, second, task, model)
     )
-
-
-def line(found, start):
-    return next(one for one in found["summary"] if one.startswith(start))
 
 
 def test_a_planted_difference_is_said_with_its_numbers_and_an_equal_arm_is_not_told_apart(tmp_path, mixture):
@@ -95,8 +89,7 @@ def test_seeds_that_disagree_widen_the_interval(tmp_path, mixture):
         plan = studies.plan(tmp_path / name, recipes=["imax", "dmax"], seeds=[1, 2, 3], reference="dmax")
         for run in plan.runs:
             studies.finish(plan, run, mixture, share=0.6 + spread * (run.seed - 2))
-        build(plan)
-        found = json.loads((plan.folder / "report" / "study.json").read_text())
+        found = report(plan)
         one = row(found, "imax", "dmax")
         width[name] = one["high"] - one["low"]
     assert width["wild"] > 2 * width["calm"]
@@ -150,7 +143,7 @@ def test_without_the_test_set_means_are_shown_and_nothing_is_compared(tmp_path):
     plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2], reference="dmax")
     studies.finish_all(plan, mixture, lambda run: 0.5)
     shutil.rmtree(mixture)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
+    found = report(plan)
     assert found["differences"] == []
     assert all(one["low"] is None and one["sd"] is not None for one in found["levels"])
     assert line(found, "The mixture these runs were scored on is not at hand")
@@ -163,81 +156,43 @@ def test_models_are_compared_each_and_counted_together(tmp_path, mixture):
     for run in plan.runs:
         share = 0.9 if (run.arm.name, run.model.name) == ("imax", "tiny") else 0.4
         studies.finish(plan, run, mixture, share=share)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
+    found = report(plan)
     assert ": imax is better." in line(found, "imax − dmax with tiny: ")
     assert "no difference shown" in line(found, "imax − dmax with other: ")
     assert line(found, "Over 2 models imax is better than dmax with 1 and worse with 0 by intervals")
 
 
-def test_pseudo_labels_are_told_by_task_over_the_runs_of_an_arm(tmp_path, mixture):
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2], reference="imax")
-    studies.finish_all(plan, mixture, lambda run: 0.5)
-    for run, kept in zip((run for run in plan.runs if run.arm.name == "dmax"), (0.2, 0.6), strict=True):
-        known = {
-            "asked": 100,
-            "kept_fraction": kept,
-            "used": 100 * kept,
-            "funnel": [{"value": 60.0}, {"value": 80.0}],
-            "headline": "accuracy",
-            "used_value": 90.0,
-            "calibration": {"expected_error": kept},
-        }
-        unknown = {"asked": 300, "kept_fraction": 0.0, "used": 0, "funnel": [{}, {}]}
-        folder = run.folder / "stages" / "2-pseudo" / "mixture"
-        folder.mkdir(parents=True)
-        (folder / "pseudo.json").write_text(json.dumps({"tasks": {"vqa": known, "report": unknown}}))
-    report = build(plan)
-    found = json.loads((report.page.parent / "study.json").read_text())
-    rows = {row["task"]: row for row in found["pseudo_labels"]}
-    assert {row["arm"] for row in rows.values()} == {"dmax"}
-    vqa, bare = rows["vqa"], rows["report"]
-    assert (vqa["runs"], vqa["kept"], vqa["used"], vqa["calibration"]) == (2, 0.4, 40, 0.4)
-    assert (vqa["value"], vqa["value_kept"], vqa["value_used"]) == (60, 80, 90)
-    assert (bare["kept"], bare["headline"], bare["value"]) == (0, "", None)
-    assert line(found, "Pseudo-labels of dmax: ") == (
-        "Pseudo-labels of dmax: 10 % of the answers were kept; mean headline of 1 task 60.0 of all, "
-        "90.0 of those used."
-    )
-    assert "truth not known" in report.page.read_text()
-
-
-def test_density_and_transfer_have_their_parts(tmp_path, mixture):
+def test_over_models_an_arm_with_one_seed_is_not_counted_as_better(tmp_path, mixture):
     plan = studies.plan(
-        tmp_path,
-        recipes=["imax"],
-        seeds=[1, 2, 3],
-        density=[1, 7.46],
-        transfer={"tasks": ["rec", "vqa"], "seeds": [1, 2, 3]},
+        tmp_path, recipes=["imax", "dmax"], models=["tiny", "other"], seeds=[1, 2, 3], reference="dmax"
     )
-    studies.finish_all(plan, mixture, lambda run: {"density-1": 0.2, "imax": 0.9}.get(run.arm.name, 0.5))
-    report = build(plan)
-    found = json.loads((report.page.parent / "study.json").read_text())
-    steep = next(one for one in found["density"]["differences"] if one["task"] == AVERAGE)
-    assert (steep["first"], steep["second"]) == ("density-7.46", "density-1")
-    assert steep["low"] > 0
-    assert "the interval excludes 0" in line(found, "Density at an equal number of entries")
-    deltas = {(one["first"], one["task"]): one for one in found["transfer"]["differences"]}
-    assert {name for name, _ in deltas} == {"only-rec", "only-vqa", "without-rec", "without-vqa"}
-    assert deltas["without-rec", AVERAGE]["value"] < 0
-    assert "of 12 pairs of a task left out and another one scored" in line(found, "Leaving one task out")
-    page = report.page.read_text()
-    assert "One task left out (tiny)" in page
-    assert 'title="[' in page
-    assert (report.page.parent / "figures" / "leave-one-out.svg").exists()
+    ones = [run for run in plan.runs if run.seed == 1]
+    for run in plan.runs:
+        if run in ones:
+            studies.finish(plan, run, mixture, share=0.9 if run.arm.name == "imax" else 0.4)
+    found = report(plan)
+    assert line(found, "imax against dmax over 2 models") == (
+        "imax against dmax over 2 models: one seed on a side with each, so nothing is said of the arms."
+    )
+    for run in plan.runs:
+        if run not in ones and run.model.name == "tiny":
+            studies.finish(plan, run, mixture, share=0.9 if run.arm.name == "imax" else 0.4)
+    found = report(plan)
+    assert line(found, "Over 2 models").endswith(
+        "better than dmax with 1 and worse with 0 by intervals that exclude 0; no difference is shown "
+        "with 0; 1 with one seed on a side not counted."
+    )
 
 
-def test_q_of_the_transfer_matrix_is_adjusted_over_the_whole_matrix(tmp_path, mixture):
-    plan = studies.plan(tmp_path, recipes=["imax"], seeds=[1, 2], transfer={"train_on_one": False})
-    studies.finish_all(plan, mixture, lambda run: 0.5)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
-    cells = sorted(
-        (one for one in found["transfer"]["differences"] if one["q"] is not None), key=lambda one: one["p"]
+def test_what_intervals_do_not_cover_and_how_many_there_are_is_said(tmp_path, mixture):
+    arms = ["imax", {"name": "same", "base": "imax", "arguments": {"lora_r": 2}}, "dmax"]
+    plan = studies.plan(tmp_path, recipes=arms, seeds=[1, 2], contrasts=[["same", "dmax"]])
+    found = told(plan, mixture, {"imax": 0.9, "same": 0.9, "dmax": 0.4})
+    assert line(found, "Each arm has one draw") == (
+        "Each arm has one draw of training images: intervals are for other test patients and other training "
+        "seeds, not for other training sets. 3 differences of averages are each judged by their own "
+        "interval, of which one in twenty excludes 0 where there is no difference."
     )
-    assert len(cells) == 49
-    lowest = 1.0
-    for place in range(49, 0, -1):  # Benjamini and Hochberg 1995, from the largest p down
-        lowest = min(lowest, cells[place - 1]["p"] * 49 / place)
-        assert cells[place - 1]["q"] == pytest.approx(lowest)
 
 
 class Page(HTMLParser):
@@ -265,55 +220,3 @@ def test_nothing_that_a_file_says_becomes_markup_or_mathematics(tmp_path, mixtur
     text = (plan.folder / "report" / "figures" / "scores.svg").read_text()
     assert "<script" not in text
     assert "costs $1 and $2" in text
-
-
-def test_dynamics_are_set_beside_scores_and_a_planted_relation_is_found(tmp_path, mixture):
-    arms = [
-        {"name": f"arm{number}", "base": "imax", "arguments": {"lora_r": number + 1}} for number in range(6)
-    ]
-    plan = studies.plan(tmp_path, recipes=arms, seeds=[1, 2], dynamics={"steps": "end"})
-    for run in plan.runs:
-        number = int(run.arm.name[3:])
-        near = number if number < 2 else number ^ 1  # some neighbours in score are exchanged
-        studies.finish(plan, run, mixture, share=0.1 + 0.15 * near, decay=0.6 + 0.35 * number)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
-    entropy = next(
-        one
-        for one in found["correlations"]
-        if (one["quantity"], one["method"], one["within"]) == ("entropy", "spearman", False)
-    )
-    # The faster the spectrum decays, the lower its entropy.
-    assert entropy["high"] < 0
-    assert "12 runs in 6 arms: " in line(found, "SE at the end and the average, over arms")
-    assert all(run["dynamics"]["entropy"] > 0 for run in found["runs"])
-
-
-def test_a_correlation_is_said_to_be_shown_only_where_its_q_allows_it():
-    row = {"method": "spearman", "quantity": "entropy", "within": False, "model": "tiny", "value": 0.8,
-           "low": 0.1, "high": 0.97, "n": 22, "arms": 11}  # fmt: skip
-    said = [next(_correlated({"correlations": [row | {"q": q}]})) for q in (0.04, 0.06)]
-    assert said[0].endswith("[+0.10, +0.97], q 0.04, 22 runs in 11 arms: a correlation is shown.")
-    assert said[1].endswith("q 0.06, 22 runs in 11 arms: no correlation shown.")
-
-
-def test_q_of_correlations_is_adjusted_over_numbers_ways_and_models(tmp_path, mixture):
-    arms = [
-        {"name": f"arm{number}", "base": "imax", "arguments": {"lora_r": number + 1}} for number in range(5)
-    ]
-    plan = studies.plan(
-        tmp_path, recipes=arms, models=["tiny", "other"], seeds=[1, 2], dynamics={"steps": "end"}
-    )
-    for number, run in enumerate(plan.runs):
-        studies.finish(plan, run, mixture, share=0.05 * (number * 7 % 20), decay=0.6 + 0.1 * number)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
-    rows = [one for one in found["correlations"] if one["method"] == "spearman" and one["p"] is not None]
-    assert {(one["model"], one["within"]) for one in rows} == {
-        (model, within) for model in ("tiny", "other") for within in (False, True)
-    }
-    least = min(rows, key=lambda one: one["q"])
-    assert least["q"] == pytest.approx(
-        min(
-            one["p"] * len(rows) / place
-            for place, one in enumerate(sorted(rows, key=lambda one: one["p"]), 1)
-        )
-    )
