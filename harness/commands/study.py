@@ -125,14 +125,12 @@ def _end_in_order() -> None:
 
 def _run(study: str, output_dir: Path | None, jobs: int | None) -> bool:
     """Runs what is missing; returns whether a run failed."""
-    from harness.config import check_flags
     from harness.study.drive import drive
     from harness.study.planning import read_plan
     from harness.study.state import FAILED
 
     _end_in_order()
     found = read_plan(study, output_dir)
-    check_flags(key for one in found.runs for key in one.settings)
     states = drive(found, study, jobs=jobs or 0, say=_say)
     failed = {name: state for name, state in states.items() if state.kind == FAILED}
     for name, state in failed.items():

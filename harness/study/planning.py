@@ -98,6 +98,7 @@ def make_plan(study: Study, root: Path, folder: Path) -> Plan:
         UserError: as `read_plan`.
     """
     arms = arms_of(study, root, folder / "recipes")
+    _check_flags(study, arms)
     models = [(model, _model(model, root)) for model in study.models]
     seeds = list(dict.fromkeys(seed for arm in arms for seed in arm.seeds))
     runs: dict[tuple[str, str], Run] = {}
@@ -136,6 +137,16 @@ def _run(study: Study, arm: Arm, model: Model, path: str, seed: int, root: Path,
     return Run(name, arm, model, seed, where, settings, key, digest([key, scored]), scores)
 
 
+def _check_flags(study: Study, arms: Sequence[Arm]) -> None:
+    """Raises UserError for flags that harness/train.py would refuse, wherever they stand."""
+    from harness.config import check_said  # imports torch
+
+    said = [{**arm.arguments, **model.arguments} for arm in arms for model in study.models]
+    for place, arguments in enumerate(said):
+        if arguments not in said[:place]:
+            check_said(arguments)
+
+
 def _rooted(arguments: dict[str, Any], root: Path) -> dict[str, Any]:
     """The flags with the paths of `mix` and `start` as they are found from anywhere: relative ones begin
     where the study file lies.
@@ -165,14 +176,19 @@ def _model(model: Model, root: Path) -> str:
     """What `--model` is given: a folder as an absolute path, any other name as it is.
 
     Raises:
-        UserError: a path leads nowhere.
+        UserError: a path leads nowhere, or it is no name of a model. Hub ids are not looked up.
     """
     given = model.model or model.name
     for path in (root / given, Path(given)):
         if path.is_dir():
             return str(path.resolve())
-    if given.startswith((".", "/", "~")):
+    # What looks like a hub id (owner/name) is meant as a path where its parent is a folder.
+    beside = [path.parent for path in (root / given, Path(given)) if "/" in given]
+    if given.startswith((".", "/", "~")) or any(path.is_dir() for path in beside):
         raise UserError(f"model {model.name}: there is no folder {given}")
+    from model_adapters.registry import located  # imports transformers
+
+    located(given)
     return given
 
 

@@ -20,6 +20,8 @@ from tests.taco_probe.dynamics import fakes
 # Begins a script that takes a lock.
 HOLD = "import sys, time; from pathlib import Path; from harness.study.locks import lock\n"
 
+TWO = ["tiny", {"name": "other", "model": "llava-med"}]  # models; the second is never loaded
+
 
 def study(folder: Path, **keys: Any) -> tuple[Study, Path]:
     """A study file with these keys, read."""

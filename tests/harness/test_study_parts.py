@@ -147,7 +147,11 @@ def test_q_of_correlations_is_adjusted_over_numbers_ways_and_models(tmp_path, mi
         {"name": f"arm{number}", "base": "imax", "arguments": {"lora_r": number + 1}} for number in range(5)
     ]
     plan = studies.plan(
-        tmp_path, recipes=arms, models=["tiny", "other"], seeds=[1, 2], dynamics={"steps": "end"}
+        tmp_path,
+        recipes=arms,
+        models=studies.TWO,
+        seeds=[1, 2],
+        dynamics={"steps": "end"},
     )
     for number, run in enumerate(plan.runs):
         studies.finish(plan, run, mixture, share=0.05 * (number * 7 % 20), decay=0.6 + 0.1 * number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,8 +14,9 @@ from PIL import Image
 from data_recipes.errors import UserError
 from data_recipes.recipe import load_recipe
 from data_recipes.tasks import TASKS
+from eval.backends import BATCH_SIZES
 from harness.study.planning import make_plan, read_plan
-from harness.study.spec import FOLDER, read_study, study_names
+from harness.study.spec import FOLDER, Dynamics, Evaluation, read_study, study_names
 from tests.eval.factories import make_mixture
 from tests.harness import studies
 
@@ -49,6 +51,20 @@ def test_a_shipped_study_is_read_and_is_called_as_its_file(path):
         ({"recipes": ["imax"], "transfer": {"seeds": [2, 2]}}, "seed 2 is named twice"),
         ({"recipes": ["imax", "imax"]}, "recipe imax is named twice"),
         ({"recipes": ["imax"], "arguments": {"seed": 3}}, "--seed is set by the study"),
+        ({"recipes": ["imax"], "arguments": {"dynamics_sketch": 4}}, "--dynamics_sketch is set by the study"),
+        ({"recipes": ["imax"], "density": [None]}, "density.entries_per_image.0 is None"),
+        ({"recipes": ["imax"], "density": [[1]]}, "density.entries_per_image.0 is [1]"),
+        ({"recipes": ["imax"], "density": [0]}, "density.entries_per_image.0 is 0"),
+        ({"recipes": ["imax"], "density": [float("nan")]}, "density.entries_per_image.0 is nan"),
+        ({"recipes": ["imax"], "density": [float("inf")]}, "density.entries_per_image.0 is inf"),
+        ({"recipes": ["imax"], "seeds": [-1]}, "seeds.0 is -1"),
+        ({"recipes": ["imax"], "dynamics": {"steps": "foo"}}, "'foo' is no step; give steps, percentages"),
+        ({"recipes": ["imax"], "dynamics": {"steps": ""}}, "give at least one step"),
+        ({"recipes": ["imax"], "dynamics": {"fisher": "tru"}}, "did you mean 'true'?"),
+        ({"recipes": ["imax"], "dynamics": {"split": "test"}}, "unknown dynamics.split 'test'"),
+        ({"recipes": ["imax"], "evaluation": {"split": "train"}}, "unknown evaluation.split 'train'"),
+        ({"recipes": ["imax"], "evaluation": {"backend": "vlm"}}, "did you mean 'vllm'?"),
+        ({"recipes": ["imax"], "launch": "'"}, 'launch is "\'": a shell could not read that'),
         ({"recipes": ["imax"], "transfer": {"tasks": ["vqaa"]}}, "did you mean 'vqa'?"),
         (
             {"recipes": ["imax"], "transfer": {"train_on_one": False, "leave_one_out": False}},
@@ -71,6 +87,17 @@ def test_a_mistake_in_the_file_is_one_line_that_says_where(tmp_path, keys, messa
         ({"recipes": ["imax", "dmax"], "reference": "dmx"}, "unknown arm 'dmx': did you mean 'dmax'?"),
         ({"recipes": ["imax"], "contrasts": [["imax", "dmax"]]}, "unknown arm 'dmax'"),
         ({"recipes": ["imax"], "models": ["./nowhere"]}, "there is no folder ./nowhere"),
+        ({"recipes": ["imax"], "models": ["models/nowhere"]}, "there is no folder models/nowhere"),
+        ({"recipes": ["imax"], "models": ["tinny"]}, "unknown model 'tinny': did you mean 'tiny'?"),
+        ({"recipes": [{"name": "dmax_3stage", "changes": {"stages": 3}}]}, "stages is 3: list them"),
+        ({"recipes": [{"name": "dmax_3stage", "changes": {"stages.0.epoch": 3}}]}, "unknown key 'epoch'"),
+        ({"recipes": ["imax"], "arguments": {"lora_rr": 3}}, "unknown key 'lora_rr': did you mean 'lora_r'?"),
+        ({"recipes": ["imax"], "arguments": {"learning_rate": "high"}}, "--learning_rate"),
+        ({"recipes": [{"name": "imax", "arguments": {"lora_r": 0}}]}, "--lora_r must be at least 1, not 0"),
+        (
+            {"recipes": ["imax"], "models": [{"name": "tiny", "arguments": {"batching": "images"}}]},
+            "did you mean 'image'?",
+        ),
         ({"recipes": ["imax"], "density": [1, 1]}, "two arms would be called density-1"),
         ({"recipes": ["imax"], "transfer": {"tasks": ["vqa", "vqa"]}}, "two arms would be called only-vqa"),
         (
@@ -84,16 +111,27 @@ def test_a_mistake_in_the_file_is_one_line_that_says_where(tmp_path, keys, messa
         (
             {
                 "recipes": [{"name": "a", "base": "imax"}, {"name": "a-b", "base": "dmax"}],
-                "models": [{"name": "b-c", "arguments": {"lora_r": 2}}, {"name": "c"}],
+                "models": [{"name": "b-c", "model": "llava-med"}, {"name": "c", "model": "tiny"}],
             },
             "two runs would be called a-b-c-s1",
         ),
     ],
 )
 def test_what_only_recipes_and_models_tell_fails_at_planning(tmp_path, keys, message):
+    (tmp_path / "models").mkdir()
     read, root = studies.study(tmp_path, **keys)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         make_plan(read, root, tmp_path / "study")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_file_may_say_of_dynamics_is_what_training_takes():
+    from harness.arguments import CHOICES
+
+    said = get_args(Dynamics.model_fields["fisher"].annotation)
+    assert sorted(said) == sorted(CHOICES["dynamics_fisher"])
+    backends = get_args(Evaluation.model_fields["backend"].annotation)
+    assert sorted(backends) == sorted(BATCH_SIZES)
 
 
 def test_an_unknown_study_is_told_with_the_nearest_name():

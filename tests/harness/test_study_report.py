@@ -151,7 +151,11 @@ def test_without_the_test_set_means_are_shown_and_nothing_is_compared(tmp_path):
 
 def test_models_are_compared_each_and_counted_together(tmp_path, mixture):
     plan = studies.plan(
-        tmp_path, recipes=["imax", "dmax"], models=["tiny", "other"], seeds=[1, 2, 3], reference="dmax"
+        tmp_path,
+        recipes=["imax", "dmax"],
+        models=studies.TWO,
+        seeds=[1, 2, 3],
+        reference="dmax",
     )
     for run in plan.runs:
         share = 0.9 if (run.arm.name, run.model.name) == ("imax", "tiny") else 0.4
@@ -164,7 +168,11 @@ def test_models_are_compared_each_and_counted_together(tmp_path, mixture):
 
 def test_over_models_an_arm_with_one_seed_is_not_counted_as_better(tmp_path, mixture):
     plan = studies.plan(
-        tmp_path, recipes=["imax", "dmax"], models=["tiny", "other"], seeds=[1, 2, 3], reference="dmax"
+        tmp_path,
+        recipes=["imax", "dmax"],
+        models=studies.TWO,
+        seeds=[1, 2, 3],
+        reference="dmax",
     )
     ones = [run for run in plan.runs if run.seed == 1]
     for run in plan.runs:
