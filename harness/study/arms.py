@@ -27,6 +27,8 @@ class Arm:
         block: MAIN, DENSITY or TRANSFER.
         match: (what is held equal, to which recipe); None where the recipe is not matched to another.
         evaluate_on: mixture whose test set serves; None for the recipe's own.
+        probe_on: mixture whose validation split probe entries come from; None for the recipe's own, which a
+            decentralised recipe shares with the one it is matched to.
         entries_per_image: of arms of the density curve.
         trained, left_out: the one task an arm of the transfer matrix was trained on, or trained without.
     """
@@ -39,6 +41,7 @@ class Arm:
     block: str = MAIN
     match: tuple[str, str] | None = None
     evaluate_on: str | None = None
+    probe_on: str | None = None
     entries_per_image: float | None = None
     trained: str = ""
     left_out: str = ""
@@ -144,6 +147,7 @@ def _densities(study: Study, root: Path, folder: Path) -> Iterator[Arm]:
             DENSITY,
             match=("entries", Path(base).stem) if changes else None,
             evaluate_on=_test_set(study, root) or test,
+            probe_on=test,
             entries_per_image=value,
         )
 

@@ -120,7 +120,9 @@ def _run(study: Study, arm: Arm, model: Model, path: str, seed: int, root: Path,
     settings: dict[str, Any] = {"recipe": arm.recipe, "model": path, "seed": seed}
     settings |= _rooted({**arm.arguments, **model.arguments}, root)
     if study.dynamics:
-        measured = study.dynamics.model_dump(exclude_none=True) | {"mixture": _probed(study, arm, root)}
+        said = study.dynamics.mixture
+        measured = study.dynamics.model_dump(exclude_none=True)
+        measured["mixture"] = recipes.find(said, root) if said else arm.probe_on
         settings |= {f"dynamics_{key}": value for key, value in measured.items() if value is not None}
     # A recipe file that the study wrote is known by its content, not by where it lies.
     placed = ("recipe", "dynamics_mixture", "model", "mix", "start")
@@ -161,15 +163,6 @@ def _rooted(arguments: dict[str, Any], root: Path) -> dict[str, Any]:
         said["start"] = str((root / str(start)).resolve())
         _adapter(said["start"])
     return said
-
-
-def _probed(study: Study, arm: Arm, root: Path) -> str | None:
-    """The mixture that probe entries come from; None for the run's own, which a decentralised recipe shares
-    with the one it is matched to."""
-    assert study.dynamics is not None
-    if study.dynamics.mixture:
-        return recipes.find(study.dynamics.mixture, root)
-    return arm.evaluate_on
 
 
 def _model(model: Model, root: Path) -> str:

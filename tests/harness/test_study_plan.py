@@ -294,6 +294,17 @@ def test_the_key_of_a_run_changes_with_what_touches_its_weights_and_with_nothing
     assert scored.runs[0].evaluation != plan.runs[0].evaluation
 
 
+def test_another_mixture_to_be_scored_on_trains_nothing_anew(tmp_path):
+    base = {"recipes": ["imax", "dmax"], "density": [1], "dynamics": {"steps": "end"}}
+    plan = studies.plan(tmp_path, **base)
+    other = studies.plan(tmp_path, **base, evaluation={"mixture": "dmax"})
+    assert keys(other) == keys(plan)
+    assert [run.evaluation for run in other.runs] != [run.evaluation for run in plan.runs]
+    assert [run.scores.name for run in other.runs] == ["eval-dmax"] * 3
+    # An arm of the density curve has no validation images of its own.
+    assert [run.settings.get("dynamics_mixture") for run in other.runs] == [None, None, "imax"]
+
+
 def test_the_key_follows_the_content_of_recipe_files_and_of_weights_not_their_place(tmp_path):
     found = []
     for name, images, weights in (("a", 9, b"1"), ("b", 9, b"1"), ("c", 8, b"1"), ("d", 9, b"2")):
