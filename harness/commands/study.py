@@ -115,12 +115,15 @@ def report(study: Spec, output_dir: Folder = None) -> None:
 
 
 def _end_in_order() -> None:
-    """Lets SIGTERM end things as Ctrl-C does, which tells the processes below."""
+    """Lets SIGTERM and a terminal that goes away end things as Ctrl-C does, which tells the processes below;
+    not under nohup."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 def _run(study: str, output_dir: Path | None, jobs: int | None) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
-from harness.study.locks import held, lock
+from harness.study.locks import lock
 from harness.study.planning import Plan, Run
 from harness.study.state import (
     DONE,
@@ -24,10 +24,10 @@ from harness.study.state import (
     RUNNING,
     State,
     last_line,
-    lock_file,
     log_file,
     seconds,
     state_of,
+    worked_on,
 )
 from harness.study.work import BUSY, ROOT
 
@@ -98,7 +98,7 @@ class _Driver:
         are looked at again when those end."""
         if len(self._working) >= self._jobs:
             return
-        busy = [run for run in self._todo if held(lock_file(self._plan, run))]
+        busy = [run for run in self._todo if worked_on(self._plan, run)]
         names = {run.name for run in busy}
         for run in [run for run in self._todo if run.name not in names]:
             if len(self._working) + len(busy) >= self._jobs:

@@ -1,15 +1,18 @@
 """Does one run: trains it, measures it if that is missing, scores it. Each step is a process of its own,
-which inherits the run's lock: whoever dies, nobody else starts on the run while one of them lives."""
+which inherits the run's lock, and training holds one itself: whoever dies, nobody else starts on the run
+while one of them lives."""
 
 from __future__ import annotations
 
 import datetime
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +25,28 @@ from data_recipes.recipe import mixture_folder
 from data_recipes.records import Mixture
 from data_recipes.store import read_meta, read_mixture
 from data_recipes.tables import write_text
-from harness.study.locks import lock
+from harness.study.locks import VARIABLE, lock
+from harness.study.locks import held as is_held
 from harness.study.planning import Plan, Run
-from harness.study.state import lacking, last_line, lock_file, log_file, read_record, write_record
+from harness.study.state import (
+    lacking,
+    last_line,
+    lock_file,
+    log_file,
+    read_record,
+    train_lock,
+    write_record,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
+_GRACE = 60.0  # seconds that a step has to end when told to
 BUSY = 75  # exit code: another process works on this run (EX_TEMPFAIL)
 
 
 def work(plan: Plan, run: Run) -> int:
     """Brings a run to its end; returns 0, BUSY, or the exit code of the step that failed."""
     with lock(lock_file(plan, run)) as held:
-        if held is None:
+        if held is None or is_held(train_lock(plan, run)):
             return BUSY
         _make_room(plan, run)
         record = read_record(run.folder) or _record(run)
@@ -97,7 +110,8 @@ def _do(step: str, plan: Plan, run: Run, record: dict[str, Any], held: int) -> i
     record["attempts"].append(attempt)
     write_record(run.folder, record)
     begun = time.monotonic()
-    code, processor = _call(command, log_file(plan, run), plan, held)
+    own = {VARIABLE: str(train_lock(plan, run).resolve())} if step == "train" else {}
+    code, processor = _call(command, log_file(plan, run), _environment(plan) | own, held)
     attempt |= {"seconds": round(time.monotonic() - begun, 1), "processor_seconds": processor, "exit": code}
     if step == "score" and not code:
         record["evaluation"] = run.evaluation
@@ -105,8 +119,9 @@ def _do(step: str, plan: Plan, run: Run, record: dict[str, Any], held: int) -> i
     return code
 
 
-def _call(command: Sequence[str], log: Path, plan: Plan, held: int) -> tuple[int, float]:
-    """(exit code, processor seconds) of a command that writes to the log."""
+def _call(command: Sequence[str], log: Path, environment: Mapping[str, str], held: int) -> tuple[int, float]:
+    """(exit code, processor seconds) of a command that writes to the log. It has a session of its own, so
+    that all processes below it can be ended together."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         stream.write(f"\n$ {shlex.join(command)}\n".encode())
@@ -117,16 +132,26 @@ def _call(command: Sequence[str], log: Path, plan: Plan, held: int) -> tuple[int
             stderr=stream,
             stdin=subprocess.DEVNULL,
             pass_fds=(held,),
-            env=_environment(plan),
+            env=environment,
+            start_new_session=True,
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:  # interrupted or told to end: so is the step
-            process.terminate()
-            process.wait()
+            _end(process)
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, round(usage.ru_utime + usage.ru_stime, 1)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a command and all that it started: a launcher told to end may leave its children behind."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+            return
 
 
 def threads(plan: Plan) -> int:
