@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from harness.study import work
 from harness.study.planning import Plan, Run, make_plan
 from harness.study.report import build
 from harness.study.spec import Study, read_study
@@ -94,3 +96,19 @@ def line(found: dict[str, Any], start: str) -> str:
 def hash_of(text: str) -> int:
     """A number for a text, the same in every process."""
     return sum((place + 1) * ord(letter) for place, letter in enumerate(text))
+
+
+def commands(monkeypatch: Any, train: str, score: str = "pass") -> None:
+    """Python lines in place of training and scoring, which get the run's folder as their argument."""
+    for name, script in (("_train", train), ("_score", score)):
+        monkeypatch.setattr(
+            work, name, lambda plan, run, script=script: [sys.executable, "-c", script, str(run.folder)]
+        )
+
+
+TRAIN = (  # and uses the processor for a while
+    "import time\nwhile time.process_time() < 0.2: pass\n"
+    "import sys, json; from pathlib import Path; folder = Path(sys.argv[1]); (folder / 'adapter').mkdir()\n"
+    "(folder / 'provenance.json').write_text(json.dumps({'finished': 'now'}))"
+)
+SCORE = "import sys; from pathlib import Path; (Path(sys.argv[1]) / 'scores.json').write_text('{}')"

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,23 +12,20 @@ from data_recipes.errors import UserError
 from data_recipes.records import Mixture
 from data_recipes.store import read_mixture, write_mixture
 from harness.study import work
-from harness.study.locks import held, keep, lock
+from harness.study.locks import lock
 from harness.study.state import (
     DONE,
     FAILED,
     MISSING,
     RUNNING,
-    last_line,
     lock_file,
-    log_file,
     read_record,
     state_of,
-    train_lock,
     write_record,
 )
 from tests.eval.factories import make_mixture
 from tests.harness import studies
-from tests.harness.studies import HOLD
+from tests.harness.studies import SCORE, TRAIN, commands
 
 
 @pytest.fixture
@@ -44,119 +36,6 @@ def plan(tmp_path):
 @pytest.fixture
 def mixture(tmp_path):
     return make_mixture(tmp_path / "mixture")
-
-
-def wait_for(condition):
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def test_a_lock_is_held_by_one_and_freed_by_a_kill(tmp_path):
-    path = tmp_path / "lock"
-    assert not held(path)
-    script = (
-        HOLD + f"with lock(Path({str(path)!r})) as file: print(file is not None, flush=True); time.sleep(600)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "True\n"
-    assert held(path)
-    with lock(path) as file:
-        assert file is None
-    process.kill()
-    process.wait()
-    assert not held(path)
-    with lock(path) as file:
-        assert file is not None
-        assert held(path)
-
-
-def test_a_child_that_was_given_the_lock_keeps_it_when_its_parent_is_killed(tmp_path):
-    path = tmp_path / "lock"
-    script = HOLD + (
-        "import subprocess\n"
-        f"with lock(Path({str(path)!r})) as file:\n"
-        "    sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
-        "    child = subprocess.Popen(sleep, pass_fds=(file,))\n"
-        "    print(child.pid, flush=True); time.sleep(600)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    child = int(process.stdout.readline())
-    process.kill()
-    process.wait()
-    assert held(path)
-    os.kill(child, signal.SIGKILL)
-    wait_for(lambda: not held(path))
-
-
-# A launcher as accelerate's: its child inherits no file. The child holds the lock that the environment names.
-LAUNCHER = (
-    "import subprocess, sys\n"
-    "child = 'from harness.study.locks import keep; keep(); import os, time; "
-    "print(os.getpid(), flush=True); time.sleep(600)'\n"
-    "subprocess.Popen([sys.executable, '-c', child]).wait()"
-)
-
-
-def launched(plan, run):
-    """A process that works on the run through LAUNCHER, and the id of what trains."""
-    script = (
-        "import sys; from harness.study import work; from harness.study.locks import lock\n"
-        "from harness.commands.study import _end_in_order; from pathlib import Path; import os\n"
-        "_end_in_order(); environment = {**os.environ, 'IMAX_TRAIN_LOCK': sys.argv[2]}\n"
-        "with lock(Path(sys.argv[1])) as held:\n"
-        "    work._call([sys.executable, '-c', sys.argv[4]], Path(sys.argv[3]), environment, held)"
-    )
-    log = log_file(plan, run)
-    where = (lock_file(plan, run), train_lock(plan, run), log)
-    worker = subprocess.Popen([sys.executable, "-c", script, *map(str, where), LAUNCHER])
-    wait_for(lambda: last_line(log).isdigit())
-    return worker, int(last_line(log))
-
-
-def test_a_training_whose_worker_and_launcher_are_gone_still_holds_its_run(plan, monkeypatch):
-    commands(monkeypatch, TRAIN, SCORE)
-    run = plan.runs[0]
-    worker, child = launched(plan, run)
-    launcher = int(Path(f"/proc/{child}/stat").read_text().split()[3])
-    for process in (worker.pid, launcher):
-        os.kill(process, signal.SIGKILL)
-    worker.wait()
-    wait_for(lambda: not held(lock_file(plan, run)))
-    assert state_of(plan, run).kind == RUNNING
-    assert work.work(plan, run) == work.BUSY
-    os.kill(child, signal.SIGKILL)
-    wait_for(lambda: state_of(plan, run).kind == MISSING)
-    assert work.work(plan, run) == 0
-
-
-def test_a_worker_told_to_end_ends_what_its_launcher_started(plan):
-    worker, child = launched(plan, plan.runs[0])
-    worker.send_signal(signal.SIGTERM)
-    worker.wait()
-    wait_for(lambda: not Path(f"/proc/{child}").exists())
-    assert state_of(plan, plan.runs[0]).kind == MISSING
-
-
-def test_training_refuses_a_run_that_another_training_holds(tmp_path, monkeypatch, capsys):
-    from harness import train
-
-    monkeypatch.setattr("harness.study.locks._PATIENCE", 0.1)
-    monkeypatch.setenv("IMAX_TRAIN_LOCK", str(tmp_path / "lock"))
-    with lock(tmp_path / "lock"):
-        assert train.main(["--recipe", "nowhere"]) == 2
-        assert "another process is training this run" in capsys.readouterr().err
-    assert train.main(["--recipe", "nowhere"]) == 2
-    assert "unknown recipe 'nowhere'" in capsys.readouterr().err
-    assert held(tmp_path / "lock")
-
-
-def test_of_several_processes_of_a_training_the_first_one_holds_its_lock(tmp_path, monkeypatch):
-    monkeypatch.setenv("IMAX_TRAIN_LOCK", str(tmp_path / "lock"))
-    monkeypatch.setenv("RANK", "1")
-    keep()
-    assert not held(tmp_path / "lock")
 
 
 def test_states_are_read_from_files_and_locks(plan, mixture):
@@ -183,22 +62,6 @@ def test_a_finished_run_is_scored_again_only_when_its_scoring_changed(tmp_path, 
     assert state_of(plan, plan.runs[0]).kind == DONE
     assert state_of(other, other.runs[0]).kind == MISSING
     assert state_of(other, other.runs[0]).detail == "trained"
-
-
-def commands(monkeypatch, train, score="pass"):
-    """Python lines in place of training and scoring."""
-    for name, script in (("_train", train), ("_score", score)):
-        monkeypatch.setattr(
-            work, name, lambda plan, run, script=script: [sys.executable, "-c", script, str(run.folder)]
-        )
-
-
-TRAIN = (  # and uses the processor for a while
-    "import time\nwhile time.process_time() < 0.2: pass\n"
-    "import sys, json; from pathlib import Path; folder = Path(sys.argv[1]); (folder / 'adapter').mkdir()\n"
-    "(folder / 'provenance.json').write_text(json.dumps({'finished': 'now'}))"
-)
-SCORE = "import sys; from pathlib import Path; (Path(sys.argv[1]) / 'scores.json').write_text('{}')"
 
 
 def test_a_worker_trains_and_scores_and_records_what_it_took(plan, monkeypatch):
