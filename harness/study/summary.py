@@ -123,8 +123,8 @@ def _scope(found: Found) -> Iterator[str]:
     rows = [*found["differences"], *found["density"]["differences"]]
     if number := sum(row["task"] == AVERAGE for row in rows):
         several = (
-            f" {number} differences of averages are each judged by their own interval, of which one in "
-            "twenty excludes 0 where there is no difference."
+            f" {number} differences of averages are each judged by their own interval, of which up to one "
+            "in twenty excludes 0 where there is no difference."
         )
         yield (
             "Each arm has one draw of training images: intervals are for other test patients and other "

@@ -199,7 +199,7 @@ def test_what_intervals_do_not_cover_and_how_many_there_are_is_said(tmp_path, mi
     assert line(found, "Each arm has one draw") == (
         "Each arm has one draw of training images: intervals are for other test patients and other training "
         "seeds, not for other training sets. 3 differences of averages are each judged by their own "
-        "interval, of which one in twenty excludes 0 where there is no difference."
+        "interval, of which up to one in twenty excludes 0 where there is no difference."
     )
 
 
