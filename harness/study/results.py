@@ -12,9 +12,8 @@ import torch
 
 from data_recipes.errors import UserError
 from eval.board import held_out
-from eval.predictions import answers_from_rows, read_own
-from eval.scores import Scores, score
-from eval.standing import Standing, read_standing
+from eval.scores import Scores
+from eval.standing import Standing, read_standing, with_answers
 from eval.stats import RESAMPLES
 from harness.study.costs import Costs, costs
 from harness.study.planning import Plan, Run
@@ -104,15 +103,11 @@ def _scores(standings: dict[str, Standing], test_hash: str, notes: list[str]) ->
     notes += said
     found: dict[str, Scores | None] = {}
     for name, one in standings.items():
-        path = one.folder / "predictions.jsonl"
-        found[name] = None
-        if pairs and path.exists():
-            resamples = one.scores.get("interval", {}).get("resamples", RESAMPLES)
-            again = score(answers_from_rows(pairs, read_own(path)), resamples=resamples)
-            if abs(again.average.value - one.average.value) < 1e-3:
-                found[name] = again
-            else:
-                notes.append(f"{name}: its predictions.jsonl no longer gives its scores: score it again.")
+        resamples = one.scores.get("interval", {}).get("resamples", RESAMPLES)
+        again = with_answers(one, pairs, resamples)
+        found[name] = again.recomputed
+        if again.stale:
+            notes.append(f"{name}: its predictions.jsonl no longer gives its scores: score it again.")
     return found
 
 

@@ -97,9 +97,8 @@ def lacking(run: Run) -> list[str]:
 
 
 def _measured(run: Run) -> bool:
-    """Whether the end of training was measured, or the last moment that the settings ask for."""
-    steps = measurement.steps(run.folder / measurement.FOLDER)
-    return bool(steps)
+    """Whether anything was measured; training measures as it goes, so all of it or nothing."""
+    return bool(measurement.steps(run.folder / measurement.FOLDER))
 
 
 def _progress(run: Run) -> str:
