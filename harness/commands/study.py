@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data_recipes.errors import UserError
 from harness.commands.groups import defaulting_to
 
 app = typer.Typer(
@@ -79,6 +80,7 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="RUN", help="Do this run only; may be repeated.")
     ] = None,
+    key: Annotated[str | None, typer.Option("--key", hidden=True)] = None,
 ) -> None:
     """Train, measure and score what is missing. Killed at any moment, the same command goes on.
 
@@ -91,6 +93,8 @@ def run(
 
         _end_in_order()
         found = read_plan(study, output_dir)
+        if key and any(found.run(name).evaluation != key for name in only):  # of the driver's plan
+            raise UserError("the study, or what it names, changed since this call began: start it anew")
         codes = [work(found, one) for one in [found.run(name) for name in only]]
         raise typer.Exit(next((code for code in codes if code), 0))
     if _run(study, output_dir, jobs):

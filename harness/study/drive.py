@@ -127,7 +127,7 @@ class _Driver:
 
     def _worker(self, run: Run) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "harness.cli", "study", "run", self._spec, "--only", run.name]
-        command += ["--output_dir", str(self._plan.folder)]
+        command += ["--output_dir", str(self._plan.folder), "--key", run.evaluation]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         log, silent = log_file(self._plan, run), subprocess.DEVNULL
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -54,13 +54,20 @@ def write_slurm(plan: Plan, spec: str) -> Written:
         f"#SBATCH --array=1-{len(todo)}%{plan.study.jobs}",
         "#SBATCH --ntasks=1",
         f"#SBATCH --cpus-per-task={threads(plan)}",
-        f"#SBATCH --output={logs}/slurm-%a.out",
+        f"#SBATCH --output={_quoted(logs)}/slurm-%a.out",
         "# Say what your cluster needs: --partition, --account, --time, --gres=gpu:1",
         "# A run that was cut off goes on from its last checkpoint when this script is submitted again.",
         "set -euo pipefail",
+        f"cd {shlex.quote(str(Path.cwd()))}  # where relative names of models and recipes begin",
         f'run=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {shlex.quote(str(runs))})',
         f'exec {shlex.join(command)} "$run"',
     ]
     write_text("\n".join(lines) + "\n", script)
     script.chmod(0o755)
     return Written(script, runs, len(todo))
+
+
+def _quoted(path: Path) -> str:
+    """A path in a line for sbatch, which splits at spaces outside quotes and reads % as a placeholder."""
+    text = str(path).replace("%", "%%")
+    return f'"{text}"' if " " in text else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -137,6 +138,26 @@ def test_the_slurm_script_does_the_run_of_its_number(plan, mixture, tmp_path):
         studies.finish(plan, run, mixture, share=0.5)
     with pytest.raises(UserError, match="nothing to submit"):
         write_slurm(plan, "smoke")
+
+
+def test_the_slurm_script_runs_where_it_was_written_and_in_folders_with_spaces(tmp_path, monkeypatch):
+    folder = tmp_path / "100 % mine"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    plan = studies.plan(folder, recipes=["imax"])
+    text = write_slurm(plan, "smoke").script.read_text()
+    logs = plan.folder.resolve() / "logs"
+    said = next(line for line in text.splitlines() if "--output=" in line)
+    assert shlex.split(said)[1] == f"--output={logs}/slurm-%a.out".replace(" % ", " %% ")
+    stub = tmp_path / "stub"
+    stub.write_text("#!/bin/bash\npwd\n")
+    stub.chmod(0o755)
+    script = folder / "changed.sh"
+    script.write_text(text.replace(sys.executable, str(stub)))
+    done = subprocess.run(
+        ["bash", str(script)], cwd="/", env={**os.environ, "SLURM_ARRAY_TASK_ID": "1"}, capture_output=True
+    )
+    assert done.stdout.decode().strip() == str(folder)
 
 
 def test_runs_that_share_stages_wait_for_the_first_that_makes_them(tmp_path, mixture, driven):
