@@ -127,7 +127,7 @@ def _run(study: Study, arm: Arm, model: Model, path: str, seed: int, root: Path,
     # A recipe file that the study wrote is known by its content, not by where it lies.
     placed = ("recipe", "dynamics_mixture", "model", "mix", "start")
     told = {key: value for key, value in settings.items() if key not in placed}
-    mixtures = [_described(arm.recipe), _described(settings.get("dynamics_mixture"))]
+    mixtures: list[Any] = [_described(arm.recipe), _described(settings.get("dynamics_mixture"))]
     if "mix" in settings:
         mixtures.append([_described(name) for name in settings["mix"]])
     if "start" in settings:

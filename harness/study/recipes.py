@@ -177,14 +177,14 @@ def _staged(spec: str, changes: Mapping[str, Any], folder: Path) -> dict[str, An
 
 def _placed(raw: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
     """A copy of a staged recipe with its mixtures called as `place` says."""
-    raw = copy.deepcopy(dict(raw))
-    for stage in raw["stages"]:
+    placed = copy.deepcopy(dict(raw))
+    for stage in placed["stages"]:
         for part in _parts(stage):
             if "mixture" in part:
                 part["mixture"] = place(part["mixture"])
         if "mix" in stage:
             stage["mix"] = [place(name) for name in stage["mix"]]
-    return raw
+    return placed
 
 
 def digest(content: Any) -> str:

@@ -54,7 +54,8 @@ def write_slurm(plan: Plan, spec: str) -> Written:
         f"#SBATCH --array=1-{len(todo)}%{plan.study.jobs}",
         "#SBATCH --ntasks=1",
         f"#SBATCH --cpus-per-task={threads(plan)}",
-        f"#SBATCH --output={_quoted(logs)}/slurm-%a.out",
+        # sbatch splits these lines as a shell does, and % begins what it fills in.
+        f"#SBATCH --output={shlex.quote(str(logs).replace('%', '%%') + '/slurm-%a.out')}",
         "# Say what your cluster needs: --partition, --account, --time, --gres=gpu:1",
         "# A run that was cut off goes on from its last checkpoint when this script is submitted again.",
         "set -euo pipefail",
@@ -65,9 +66,3 @@ def write_slurm(plan: Plan, spec: str) -> Written:
     write_text("\n".join(lines) + "\n", script)
     script.chmod(0o755)
     return Written(script, runs, len(todo))
-
-
-def _quoted(path: Path) -> str:
-    """A path in a line for sbatch, which splits at spaces outside quotes and reads % as a placeholder."""
-    text = str(path).replace("%", "%%")
-    return f'"{text}"' if " " in text else text
