@@ -92,7 +92,7 @@ def run(
         from harness.study.work import work
 
         _end_in_order()
-        found = read_plan(study, output_dir)
+        found = read_plan(study, output_dir, flags=key is None)  # a driver has checked them
         if key and any(found.run(name).evaluation != key for name in only):  # of the driver's plan
             raise UserError("the study, or what it names, changed since this call began: start it anew")
         codes = [work(found, one) for one in [found.run(name) for name in only]]

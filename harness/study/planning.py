@@ -14,6 +14,7 @@ from harness.study import recipes
 from harness.study.arms import Arm, arms_of
 from harness.study.recipes import digest
 from harness.study.spec import Model, Study, read_study
+from model_adapters.models import MODELS
 
 
 @dataclass(frozen=True)
@@ -78,27 +79,29 @@ class Plan:
         return sorted([*self.old.glob("*"), *beside])
 
 
-def read_plan(spec: str, output_dir: Path | None = None) -> Plan:
+def read_plan(spec: str, output_dir: Path | None = None, *, flags: bool = True) -> Plan:
     """The plan of a study file, or of a shipped study by its name.
 
     Args:
         output_dir: the study's folder; by default studies/<name>.
+        flags: whether to check those of harness/train.py, which takes some seconds for its imports.
 
     Raises:
-        UserError: the file, a recipe or a model folder is wrong.
+        UserError: the file, a recipe, a flag or a model folder is wrong.
     """
     study, root = read_study(spec)
-    return make_plan(study, root, output_dir or Path("studies") / study.name)
+    return make_plan(study, root, output_dir or Path("studies") / study.name, flags=flags)
 
 
-def make_plan(study: Study, root: Path, folder: Path) -> Plan:
+def make_plan(study: Study, root: Path, folder: Path, *, flags: bool = True) -> Plan:
     """The plan of a study in its folder; seed by seed, so that a part of it compares like with like.
 
     Raises:
         UserError: as `read_plan`.
     """
     arms = arms_of(study, root, folder / "recipes")
-    _check_flags(study, arms)
+    if flags:
+        _check_flags(study, arms)
     models = [(model, _model(model, root)) for model in study.models]
     seeds = list(dict.fromkeys(seed for arm in arms for seed in arm.seeds))
     runs: dict[tuple[str, str], Run] = {}
@@ -179,9 +182,10 @@ def _model(model: Model, root: Path) -> str:
     beside = [path.parent for path in (root / given, Path(given)) if "/" in given]
     if given.startswith((".", "/", "~")) or any(path.is_dir() for path in beside):
         raise UserError(f"model {model.name}: there is no folder {given}")
-    from model_adapters.registry import located  # imports transformers
+    if given not in (one.name for one in MODELS):
+        from model_adapters.registry import located  # imports transformers
 
-    located(given)
+        located(given)
     return given
 
 
