@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +12,7 @@ from data_recipes.markdown import plain
 from eval.board import Section
 from eval.compare import Difference
 from eval.pairs import Comparison, gain_text, shown
+from eval.runs import finite
 from eval.seeds import seed_of
 from eval.standing import Standing
 
@@ -35,10 +35,10 @@ def content(found: Sequence[Section]) -> dict[str, Any]:
                 "headlines": dict(section.headlines),
                 "runs": [_run(run) for run in section.standings],
                 "comparisons": [
-                    _finite(asdict(pair)) for pairs in section.comparisons.values() for pair in pairs
+                    finite(asdict(pair)) for pairs in section.comparisons.values() for pair in pairs
                 ],
-                "seeds": [_finite(asdict(group)) for group in section.seed_groups],
-                "seed_differences": [_finite(asdict(pair)) for pair in section.seed_differences],
+                "seeds": [finite(asdict(group)) for group in section.seed_groups],
+                "seed_differences": [finite(asdict(pair)) for pair in section.seed_differences],
                 "summary": section.summary,
                 "verdicts": list(section.verdicts),
                 "notes": list(section.notes),
@@ -62,19 +62,6 @@ def _run(run: Standing) -> dict[str, Any]:
             for task, cell in run.cells.items()
         },
     }
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for what is not a number."""
-    match value:
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-        case float():
-            return value if math.isfinite(value) else None
-        case _:
-            return value
 
 
 def table(found: Sequence[Section]) -> str:

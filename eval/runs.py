@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,19 @@ def read_run(folder: Path) -> Run:
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON, whole or not at all. Numbers must be finite."""
     write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", path)
+
+
+def finite(value: Any) -> Any:
+    """The same with null for what is not a number."""
+    match value:
+        case Mapping():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case _:
+            return value
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -103,13 +103,15 @@ def group_differences(groups: Sequence[SeedGroup], runs: Sequence[Standing]) -> 
 def _differences(first: Sequence[Scores], second: Sequence[Scores], seed: int) -> list[Difference]:
     lines = []
     for task in (*first[0].tasks, AVERAGE):
-        mine, theirs = _replicates(first, task, seed), _replicates(second, task, SEED)
+        mine, theirs = over_seeds(first, task, seed), over_seeds(second, task, SEED)
         lines.append(difference_of(mine, theirs, task))
     adjusted = holm([line.p for line in lines[:-1]])
     return [replace(line, p_holm=p) for line, p in zip(lines, [*adjusted, None], strict=True)]
 
 
-def _replicates(scores: Sequence[Scores], task: str, seed: int) -> Replicates:
+def over_seeds(scores: Sequence[Scores], task: str, seed: int) -> Replicates:
+    """A task's headline, or the average, of runs that differ in their seed only; `seed` as in
+    `replicates`."""
     if task == AVERAGE:
         values, samples = [one.average.value for one in scores], [one.samples for one in scores]
     else:
@@ -142,6 +144,6 @@ def _group(by_seed: Mapping[int, Standing], left_out: Sequence[str]) -> SeedGrou
 def _spread(values: Sequence[float], scores: Sequence[Scores], task: str) -> Spread:
     low = high = None
     if scores:
-        found = _replicates(scores, task, SEED)
+        found = over_seeds(scores, task, SEED)
         low, high = found.ci_low, found.ci_high
     return Spread(statistics.fmean(values), statistics.stdev(values), min(values), max(values), low, high)

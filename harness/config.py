@@ -147,12 +147,7 @@ def parse(argv: Sequence[str]) -> Settings:
         UserError: an unknown flag or key, a value of the wrong type or out of range.
         SystemExit: after --help.
     """
-    parser = _Parser(
-        CLASSES,
-        prog="harness/train.py",
-        usage="%(prog)s [config.yaml] [--flag value ...]",
-        allow_abbrev=False,
-    )
+    parser = _parser()
     chosen: dict[str, Any] = {}
     arguments = list(argv)
     if arguments and Path(arguments[0]).suffix in (".yaml", ".yml"):
@@ -163,10 +158,19 @@ def parse(argv: Sequence[str]) -> Settings:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
     chosen |= _read(parser, arguments)
-    for name, choices in CHOICES.items():
-        if (value := chosen.get(name)) is not None and value not in choices:
-            raise unknown(name, value, choices)
+    _check_choices(chosen)
     return _settled(chosen)
+
+
+def check_said(content: Mapping[str, Any]) -> None:
+    """Checks settings as a file gives them, as far as the machine has no part in it: names, types, bounds.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong type or out of range.
+    """
+    chosen = _read(_parser(), _as_arguments(content))
+    _check_choices(chosen)
+    _check(chosen | {"use_cpu": False})
 
 
 def derive(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -195,17 +199,20 @@ def _settled(chosen: Mapping[str, Any]) -> Settings:
         raise UserError(" ".join(str(error).split())) from None
 
 
+def _parser() -> _Parser:
+    usage = "%(prog)s [config.yaml] [--flag value ...]"
+    return _Parser(CLASSES, prog="harness/train.py", usage=usage, allow_abbrev=False)
+
+
+def _check_choices(chosen: Mapping[str, Any]) -> None:
+    for name, choices in CHOICES.items():
+        if (value := chosen.get(name)) is not None and value not in choices:
+            raise unknown(name, value, choices)
+
+
 def flags() -> list[str]:
     """Every flag's name, without the dashes."""
     return [name for cls in CLASSES for name in _names(cls)]
-
-
-def check_flags(names: Iterable[str]) -> None:
-    """Raises UserError for a name that is no flag, with a did-you-mean."""
-    known = flags()
-    for name in names:
-        if name not in known:
-            raise _unknown_key(name, known)
 
 
 def _names(cls: Any) -> list[str]:
@@ -287,7 +294,7 @@ def _check(values: Mapping[str, Any]) -> None:
     if values.get("attention") == "flex":
         if values.get("use_cpu"):
             raise UserError("--attention flex needs a GPU: torch cannot train with it on a CPU")
-        if values["sharing"] == "none":
+        if values.get("sharing") == "none":
             raise UserError("--attention flex is for shared sequences: it needs --sharing image")
     for task in values.get("tasks") or ():
         if task not in TASKS:

@@ -32,5 +32,5 @@ def budget_steps(settings: Settings, mixture: Mixture) -> int | None:
     entries = 1.0
     if settings.data.batching == "image":
         entries = density(mixture.images, mixture.entries)["entries_per_image"]
-    drawn = float(budget) * settings.training.num_train_epochs
+    drawn: float = float(budget) * settings.training.num_train_epochs
     return math.ceil(drawn / (entries * samples_of_step(settings.training)))

@@ -21,6 +21,7 @@ if not __package__:  # run as a script: Python has put harness/ on the path, whe
 from harness import be_quiet  # first: it quiets libraries that transformers imports
 
 # isort: split
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -54,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains; returns the exit code: 0 when done, 2 on a user's mistake, 130 when interrupted."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
+        if "IMAX_TRAIN_LOCK" in os.environ:  # set by a study
+            from harness.study.locks import keep  # needs flock, which not every system has
+
+            keep()
         settings = parse(arguments)
         if is_staged(settings.data.recipe):
             stages.run(settings, arguments, train)

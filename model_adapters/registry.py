@@ -35,7 +35,7 @@ def load_adapter(name: str) -> Adapter:
     Raises:
         UserError: no such model, or its files do not make a checkpoint of a known family.
     """
-    folder = MODELS.get(name) or _folder_or_hub_id(name)
+    folder = located(name)
     config = _config(name, folder)
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
@@ -52,6 +52,15 @@ def load_adapter(name: str) -> Adapter:
             f"{saved[0]}, not of {wanted}"
         )
     return Adapter(name, folder, found)
+
+
+def located(name: str) -> str:
+    """The folder or hub id of a model by any name that `load_adapter` takes; what is there is not looked at.
+
+    Raises:
+        UserError: this can be no model's name.
+    """
+    return MODELS.get(name) or _folder_or_hub_id(name)
 
 
 def family(name: str) -> Family:

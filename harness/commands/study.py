@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data_recipes.errors import UserError
 from harness.commands.groups import defaulting_to
 
 app = typer.Typer(
@@ -79,6 +80,7 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="RUN", help="Do this run only; may be repeated.")
     ] = None,
+    key: Annotated[str | None, typer.Option("--key", hidden=True)] = None,
 ) -> None:
     """Train, measure and score what is missing. Killed at any moment, the same command goes on.
 
@@ -90,7 +92,9 @@ def run(
         from harness.study.work import work
 
         _end_in_order()
-        found = read_plan(study, output_dir)
+        found = read_plan(study, output_dir, flags=key is None)  # a driver has checked them
+        if key and any(found.run(name).evaluation != key for name in only):  # of the driver's plan
+            raise UserError("the study, or what it names, changed since this call began: start it anew")
         codes = [work(found, one) for one in [found.run(name) for name in only]]
         raise typer.Exit(next((code for code in codes if code), 0))
     if _run(study, output_dir, jobs):
@@ -115,24 +119,25 @@ def report(study: Spec, output_dir: Folder = None) -> None:
 
 
 def _end_in_order() -> None:
-    """Lets SIGTERM end things as Ctrl-C does, which tells the processes below."""
+    """Lets SIGTERM and a terminal that goes away end things as Ctrl-C does, which tells the processes below;
+    not under nohup."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 def _run(study: str, output_dir: Path | None, jobs: int | None) -> bool:
     """Runs what is missing; returns whether a run failed."""
-    from harness.config import check_flags
     from harness.study.drive import drive
     from harness.study.planning import read_plan
     from harness.study.state import FAILED
 
     _end_in_order()
     found = read_plan(study, output_dir)
-    check_flags(key for one in found.runs for key in one.settings)
     states = drive(found, study, jobs=jobs or 0, say=_say)
     failed = {name: state for name, state in states.items() if state.kind == FAILED}
     for name, state in failed.items():

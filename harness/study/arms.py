@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import UserError, unknown
-from data_recipes.staged import is_staged
+from data_recipes.staged import is_staged, load_staged
 from data_recipes.tasks import TASKS
 from harness.study import recipes
 from harness.study.spec import Arm as Said
@@ -27,6 +27,8 @@ class Arm:
         block: MAIN, DENSITY or TRANSFER.
         match: (what is held equal, to which recipe); None where the recipe is not matched to another.
         evaluate_on: mixture whose test set serves; None for the recipe's own.
+        probe_on: mixture whose validation split probe entries come from; None for the recipe's own, which a
+            decentralised recipe shares with the one it is matched to.
         entries_per_image: of arms of the density curve.
         trained, left_out: the one task an arm of the transfer matrix was trained on, or trained without.
     """
@@ -39,6 +41,7 @@ class Arm:
     block: str = MAIN
     match: tuple[str, str] | None = None
     evaluate_on: str | None = None
+    probe_on: str | None = None
     entries_per_image: float | None = None
     trained: str = ""
     left_out: str = ""
@@ -61,6 +64,10 @@ def arms_of(study: Study, root: Path, folder: Path) -> list[Arm]:
     if study.transfer:
         found += _transfers(study, root)
     names = [arm.name for arm in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(
+            f"two arms would be called {twice}: name each value and task once, and give a recipe another name"
+        )
     pairs = [name for pair in study.contrasts for name in pair]
     for name in [*pairs, *([study.reference] if study.reference else [])]:
         if name not in names:
@@ -80,15 +87,23 @@ def _of_recipe(said: Said, study: Study, root: Path, folder: Path) -> Iterator[A
         name = f"{said.name}-{by}" if several else said.name
         label = said.label or said.name
         recipe = recipes.derive(spec, said.changes | ({"match.by": by} if by else {}), name, folder)
+        match, arguments = recipes.matched_by(recipe), {**study.arguments, **said.arguments}
+        staged = is_staged(recipe)
+        fixed = staged and load_staged(recipe).stages[0].share is None
+        if fixed and match and match[0] == "steps" and "max_steps" not in arguments:
+            raise UserError(
+                f"recipe {said.name} has stages, whose lengths `match: steps` does not change: give it a "
+                "`match` of its own, or hold steps equal with `arguments: {max_steps: ...}`"
+            )
         yield Arm(
             name,
             f"{label}, equal {by}" if several else label,
             recipe,
-            {**study.arguments, **said.arguments},
+            arguments,
             study.seeds,
-            match=recipes.matched_by(recipe),
+            match=match,
             evaluate_on=_test_set(study, root),
-            staged=is_staged(recipe),
+            staged=staged,
         )
 
 
@@ -134,6 +149,7 @@ def _densities(study: Study, root: Path, folder: Path) -> Iterator[Arm]:
             DENSITY,
             match=("entries", Path(base).stem) if changes else None,
             evaluate_on=_test_set(study, root) or test,
+            probe_on=test,
             entries_per_image=value,
         )
 

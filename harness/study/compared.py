@@ -10,9 +10,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.compare import AVERAGE, Replicates, difference_of, replicates
-from eval.metrics import FloatArray
-from eval.scores import Scores
+from eval.compare import AVERAGE, Replicates, difference_of
+from eval.seeds import over_seeds
 from eval.stats import SEED
 from harness.study.arms import DENSITY, MAIN, TRANSFER, Arm
 from harness.study.results import Result, Results
@@ -118,17 +117,8 @@ class Comparisons:
             scores = [one.scores for one in found if one.scores]
             if not found or len(scores) < len(found) or len({len(one.samples) for one in scores}) > 1:
                 return None
-            number = self._numbers[arm, model]
-            values, samples = zip(*(_of(one, task) for one in scores), strict=True)
-            self._made[key] = replicates(values, samples, scores[0].patients, seed=SEED + number)
+            self._made[key] = over_seeds(scores, task, SEED + self._numbers[arm, model])
         return self._made[key]
-
-
-def _of(scores: Scores, task: str) -> tuple[float, FloatArray]:
-    """Value and resamples of a task's headline, or of the average."""
-    if task == AVERAGE:
-        return scores.average.value, scores.samples
-    return scores.tasks[task].value, scores.tasks[task].samples
 
 
 def pairs(results: Results) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""How two numbers go together over runs: correlations with intervals, over all runs and within arms.
+"""How two numbers go together over a study's runs: correlations with intervals, over arms and within them.
 
-Over all runs a correlation mixes what sets the arms apart with what sets seeds apart; within arms (the means
-of arms taken out) only the latter is left.
+Seeds of one arm are no independent pieces of evidence on what sets arms apart: over arms each arm counts
+once, by its mean over seeds. Within arms (the means of arms taken out) only what sets seeds apart is left.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ PEARSON, SPEARMAN = "pearson", "spearman"
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of `n` runs in `arms` arms. `value` is None where one of the numbers is constant; the interval where
-    runs are too few or lie on one line."""
+    """Of `n` runs in `arms` arms; over arms it has a point an arm. `value` is None where one of the numbers
+    is constant; the interval where points are too few or lie on one line."""
 
     method: str
     within: bool
@@ -39,9 +39,10 @@ def correlation(
     """The correlation of x and y (n,) with its 95 % interval by Fisher's z.
 
     The variance of z is 1 / (n - 3) for Pearson's r (Fisher 1921) and (1 + r^2 / 2) / (n - 3) for Spearman's
-    (Bonett and Wright 2000, Psychometrika 65(1)). Within arms every arm but one costs a degree of freedom, as
-    in a partial correlation on k - 1 indicators of arms (Fisher 1924); arms with one run say nothing there
-    and are left out. Spearman's within arms ranks what is left when the arms' means are taken out.
+    (Bonett and Wright 2000, Psychometrika 65(1)). Over arms the points are the arms' means, so n there is the
+    number of arms. Within arms n is that of runs, and every arm but one costs a degree of freedom, as in a
+    partial correlation on k - 1 indicators of arms (Fisher 1924); arms with one run say nothing there and are
+    left out. Spearman's within arms ranks what is left when the arms' means are taken out.
     """
     if within:
         kept = [place for place, arm in enumerate(arms) if list(arms).count(arm) > 1]
@@ -50,15 +51,14 @@ def correlation(
             [y[place] for place in kept],
             [arms[place] for place in kept],
         )
-    groups = len(set(arms))
-    n, lost = len(x), groups - 1 if within else 0
+    groups, n = len(set(arms)), len(x)
     one, other = (np.asarray(values, dtype=np.float64) for values in (x, y))
-    if within:
-        one, other = _centred(one, arms), _centred(other, arms)
+    take = _centred if within else _means
+    one, other = take(one, arms), take(other, arms)
     if method == SPEARMAN:
         one, other = stats.rankdata(_rounded(one)), stats.rankdata(_rounded(other))
     value = _pearson(one, other)
-    freedom = n - 3 - lost
+    freedom = n - 3 - (groups - 1) if within else groups - 3
     if value is None or freedom < 1 or abs(value) > 1 - 1e-12:
         return Correlation(method, within, value, None, None, None, n, groups)
     error = math.sqrt((1 + value**2 / 2 if method == SPEARMAN else 1.0) / freedom)
@@ -74,6 +74,12 @@ def _centred(values: Values, arms: Sequence[Hashable]) -> Values:
         rows = np.array([one == arm for one in arms])
         out[rows] -= values[rows].mean()
     return out
+
+
+def _means(values: Values, arms: Sequence[Hashable]) -> Values:
+    """The mean of each arm."""
+    rows = [np.array([one == arm for one in arms]) for arm in dict.fromkeys(arms)]
+    return np.array([values[row].mean() for row in rows], dtype=np.float64)
 
 
 def _rounded(values: Values) -> Values:

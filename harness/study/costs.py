@@ -24,13 +24,17 @@ class Costs:
         images, entries: of the training data, each counted once.
         drawn: entries that training drew, over all epochs and stages.
         tokens_fed: tokens of the entries drawn, each in a sequence of its own.
-        tokens_computed: tokens that went through the model; fewer, where entries share their image.
+        tokens_computed: tokens that went through the model in training; fewer, where entries share their
+            image. Those of annotation are not counted.
         steps: of the optimizer.
         trainable: parameters.
-        train_seconds: wall clock, of training alone; a stage taken from the cache counts as if trained.
+        train_seconds, annotation_seconds: wall clock, wherever it was done: a stage taken from the cache
+            counts as if trained.
+        full_seconds: both, which is what the run costs on its own.
         seconds, processor_seconds: of all steps of the run as this study ran it; what a killed attempt took
             is not known.
         killed: attempts of which nothing is known.
+        commits: of the code that made the run, and each of its stages.
     """
 
     images: int | None
@@ -41,9 +45,12 @@ class Costs:
     steps: int
     trainable: int | None
     train_seconds: float
+    annotation_seconds: float
+    full_seconds: float
     seconds: float
     processor_seconds: float
     killed: int
+    commits: tuple[str | None, ...]
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
 
@@ -70,6 +77,9 @@ def costs(folder: Path) -> Costs:
     logs = [part.log() for part in parts]
     attempts = read_record(folder).get("attempts", [])
     drawn = [_drawn(part, one) for part, one in zip(parts, data, strict=True)]
+    facts = run.provenance()
+    trained = sum(float(part.provenance().get("wall_seconds") or 0) for part in parts)
+    annotated = sum(float(stage.get("annotation_seconds") or 0) for stage in facts.get("stages", []))
     return Costs(
         images=len(frozenset().union(*(one.images for one in known))) if whole else None,
         entries=len({entry for one in known for entry in one.entries}) if whole else None,
@@ -77,13 +87,16 @@ def costs(folder: Path) -> Costs:
         tokens_fed=_sum(logs, "tokens_unshared"),
         tokens_computed=_sum(logs, "tokens"),
         steps=sum(_steps(part) for part in parts),
-        trainable=run.provenance().get("parameters", {}).get("trainable"),
-        train_seconds=sum(float(part.provenance().get("wall_seconds", 0)) for part in parts),
+        trainable=facts.get("parameters", {}).get("trainable"),
+        train_seconds=trained,
+        annotation_seconds=annotated,
+        full_seconds=trained + annotated,
         seconds=sum(one.get("seconds") or 0 for one in attempts),
         processor_seconds=sum(one.get("processor_seconds") or 0 for one in attempts),
         killed=sum(one.get("seconds") is None for one in attempts),
+        commits=tuple(dict.fromkeys(one.provenance().get("commit") for one in (run, *parts))),
         settings=run.settings(),
-        provenance=run.provenance(),
+        provenance=facts,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from eval.compare import AVERAGE
 from harness.study import fairness, pseudo_labels
 from harness.study.arms import DENSITY, TRANSFER
-from harness.study.compared import Comparisons, Delta, density_pairs, pairs, transfer_pairs
+from harness.study.compared import LEVEL, Comparisons, Delta, density_pairs, pairs, transfer_pairs
 from harness.study.correlation import PEARSON, SPEARMAN, correlation
 from harness.study.results import Result, Results
 from harness.study.state import DONE
@@ -57,6 +57,7 @@ def document(results: Results) -> dict[str, Any]:
         "fairness": [asdict(row) for row in table],
         "warnings": fairness.warnings(results, table),
         "pseudo_labels": [asdict(row) for row in pseudo_labels.rows(results)],
+        "moment": results.moment,
         "correlations": _correlations(results),
         "cost": _cost(results),
     }
@@ -95,26 +96,29 @@ def _said(one: Delta) -> dict[str, Any]:
 
 
 def _transfer(results: Results, comparisons: Comparisons) -> dict[str, Any]:
-    """Differences to training on all tasks. q is adjusted over all tasks of all arms of a model together:
-    the matrix is read as a whole."""
-    arms = [arm for arm in results.plan.arms if arm.block == TRANSFER]
+    """Differences to training on all tasks. The matrix is read as a whole, so q is adjusted over it: over
+    what leaving a task out does to the others, and over what training on one task alone does to it, by model.
+    The other cells, tasks that an arm was not trained on, differ for sure: they have no q, and would lower
+    that of the rest."""
+    arms = {arm.name: arm for arm in results.plan.arms if arm.block == TRANSFER}
     found = _deltas(comparisons, transfer_pairs(results))
-    left_out = {arm.name for arm in arms if arm.left_out}
-    for among in (left_out, {arm.name for arm in arms} - left_out):
-        for model in {one["model"] for one in found}:
-            cells = [
-                one
-                for one in found
-                if one["first"] in among and one["model"] == model and one["task"] != AVERAGE
-            ]
-            for one, q in zip(cells, benjamini_hochberg([one["p"] for one in cells]), strict=True):
-                one |= {"q": q, "shown": q < 0.05 and (one["low"] > 0 or one["high"] < 0)}
-    return {"arms": [arm.name for arm in arms], "differences": found}
+    families: dict[tuple[bool, str], list[dict[str, Any]]] = {}
+    for one in (one for one in found if one["task"] != AVERAGE):
+        arm = arms[one["first"]]
+        trained = one["task"] == arm.trained if arm.trained else one["task"] != arm.left_out
+        one |= {"q": None, "shown": False}
+        if trained:
+            families.setdefault((bool(arm.trained), one["model"]), []).append(one)
+    for cells in families.values():
+        for one, q in zip(cells, benjamini_hochberg([one["p"] for one in cells]), strict=True):
+            one |= {"q": q, "shown": q < LEVEL and (one["low"] > 0 or one["high"] < 0)}
+    return {"arms": list(arms), "differences": found}
 
 
 def _correlations(results: Results) -> list[dict[str, Any]]:
-    """Of each number of the dynamics with the average, by model; q is adjusted over the numbers. Arms of the
-    transfer matrix stay out: their scores are low for another reason."""
+    """Of each number of the dynamics with the average, by model, over arms and within them; q is adjusted
+    over all of these, for each method. Arms of the transfer matrix stay out: their scores are low for another
+    reason."""
     lines = []
     for model in (one.name for one in results.plan.study.models):
         found = [
@@ -122,13 +126,16 @@ def _correlations(results: Results) -> list[dict[str, Any]]:
             for one in results.found.values()
             if one.dynamics and one.run.model.name == model and one.run.arm.block != TRANSFER
         ]
-        for within in (False, True):
-            for method in (SPEARMAN, PEARSON):
-                rows = [_correlated(found, model, name, method, within) for name in BESIDE] if found else []
-                tested = [row for row in rows if row["p"] is not None]
-                for row, q in zip(tested, benjamini_hochberg([row["p"] for row in tested]), strict=True):
-                    row["q"] = q
-                lines += rows
+        lines += [
+            _correlated(found, model, name, method, within)
+            for within in (False, True)
+            for method in (SPEARMAN, PEARSON)
+            for name in (BESIDE if found else ())
+        ]
+    for method in (SPEARMAN, PEARSON):
+        tested = [row for row in lines if row["method"] == method and row["p"] is not None]
+        for row, q in zip(tested, benjamini_hochberg([row["p"] for row in tested]), strict=True):
+            row["q"] = q
     return lines
 
 
@@ -153,6 +160,8 @@ def _cost(results: Results) -> dict[str, Any]:
         "done": sum(state.kind == DONE for state in results.states.values()),
         "seconds": sum(one.seconds for one in costs),
         "train_seconds": sum(one.train_seconds for one in costs),
+        "annotation_seconds": sum(one.annotation_seconds for one in costs),
+        "full_seconds": sum(one.full_seconds for one in costs),
         "processor_seconds": sum(one.processor_seconds for one in costs),
         "tokens_computed": sum(one.tokens_computed for one in costs),
         "tokens_fed": sum(one.tokens_fed for one in costs),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 from data_recipes.errors import UserError
 from data_recipes.recipe import mixture_folder
-from harness.study.locks import held, lock
+from harness.study.locks import lock
 from harness.study.planning import Plan, Run
 from harness.study.state import (
     DONE,
@@ -24,10 +24,10 @@ from harness.study.state import (
     RUNNING,
     State,
     last_line,
-    lock_file,
     log_file,
     seconds,
     state_of,
+    worked_on,
 )
 from harness.study.work import BUSY, ROOT
 
@@ -98,7 +98,7 @@ class _Driver:
         are looked at again when those end."""
         if len(self._working) >= self._jobs:
             return
-        busy = [run for run in self._todo if held(lock_file(self._plan, run))]
+        busy = [run for run in self._todo if worked_on(self._plan, run)]
         names = {run.name for run in busy}
         for run in [run for run in self._todo if run.name not in names]:
             if len(self._working) + len(busy) >= self._jobs:
@@ -127,7 +127,7 @@ class _Driver:
 
     def _worker(self, run: Run) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "harness.cli", "study", "run", self._spec, "--only", run.name]
-        command += ["--output_dir", str(self._plan.folder)]
+        command += ["--output_dir", str(self._plan.folder), "--key", run.evaluation]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         log, silent = log_file(self._plan, run), subprocess.DEVNULL
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -173,9 +173,9 @@ class _Driver:
 
 
 def _mixtures(run: Run) -> list[str]:
-    """Recipes whose mixtures a run needs, but for those of stages, which it builds itself."""
-    trained = [] if run.arm.staged else [run.arm.recipe]
-    return trained + ([run.arm.evaluate_on] if run.arm.evaluate_on else [])
+    """All mixtures that a run needs: to train on, to be scored on, to take probe entries from."""
+    others = (run.arm.evaluate_on, run.settings.get("dynamics_mixture"))
+    return [*run.trained_on, *(name for name in others if name)]
 
 
 def estimates(plan: Plan) -> dict[str, float | None]:

@@ -100,7 +100,7 @@ def _dynamics(found: Found) -> Figure | None:
                     alpha=0.85,
                     markersize=5,
                 )
-        axes.set_xlabel(TITLES[quantity] + " at the end")
+        axes.set_xlabel(f"{TITLES[quantity]} {found['moment']}")
         axes.set_ylabel("multi-task average")
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8

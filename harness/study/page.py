@@ -98,7 +98,8 @@ def _transfer(found: Found, model: str, tasks: Sequence[str]) -> list[Sheet]:
     note = "point at a cell for its interval"
     sheets = [Sheet(f"Trained on one task ({model})", columns, scored, f"scores; {note}")] if scored else []
     if rest:
-        said = f"points against training on all tasks; red: above, blue: below; * q < 0.05; {note}"
+        said = "points against training on all tasks; red: above, blue: below; * q < 0.05 (the task left out "
+        said += f"has none: it differs for sure), the average by its interval; {note}"
         sheets.append(Sheet(f"One task left out ({model})", columns, rest, said))
     return sheets
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,9 @@ from typing import Any
 from data_recipes.errors import UserError, unknown
 from harness.study import recipes
 from harness.study.arms import Arm, arms_of
+from harness.study.recipes import digest
 from harness.study.spec import Model, Study, read_study
+from model_adapters.models import MODELS
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class Run:
     key: str
     evaluation: str
     scores: Path
+
+    @property
+    def trained_on(self) -> list[str]:
+        """Recipes and folders of all mixtures that training reads: the recipe's, or its stages', and what
+        `--mix` adds."""
+        return list(dict.fromkeys([*recipes.mixtures(self.arm.recipe), *self.settings.get("mix", ())]))
 
 
 @dataclass(frozen=True)
@@ -73,26 +79,29 @@ class Plan:
         return sorted([*self.old.glob("*"), *beside])
 
 
-def read_plan(spec: str, output_dir: Path | None = None) -> Plan:
+def read_plan(spec: str, output_dir: Path | None = None, *, flags: bool = True) -> Plan:
     """The plan of a study file, or of a shipped study by its name.
 
     Args:
         output_dir: the study's folder; by default studies/<name>.
+        flags: whether to check those of harness/train.py, which takes some seconds for its imports.
 
     Raises:
-        UserError: the file, a recipe or a model folder is wrong.
+        UserError: the file, a recipe, a flag or a model folder is wrong.
     """
     study, root = read_study(spec)
-    return make_plan(study, root, output_dir or Path("studies") / study.name)
+    return make_plan(study, root, output_dir or Path("studies") / study.name, flags=flags)
 
 
-def make_plan(study: Study, root: Path, folder: Path) -> Plan:
+def make_plan(study: Study, root: Path, folder: Path, *, flags: bool = True) -> Plan:
     """The plan of a study in its folder; seed by seed, so that a part of it compares like with like.
 
     Raises:
         UserError: as `read_plan`.
     """
     arms = arms_of(study, root, folder / "recipes")
+    if flags:
+        _check_flags(study, arms)
     models = [(model, _model(model, root)) for model in study.models]
     seeds = list(dict.fromkeys(seed for arm in arms for seed in arm.seeds))
     runs: dict[tuple[str, str], Run] = {}
@@ -112,44 +121,79 @@ def make_plan(study: Study, root: Path, folder: Path) -> Plan:
 def _run(study: Study, arm: Arm, model: Model, path: str, seed: int, root: Path, folder: Path) -> Run:
     name = f"{arm.name}-{model.name}-s{seed}"
     settings: dict[str, Any] = {"recipe": arm.recipe, "model": path, "seed": seed}
-    settings |= {**arm.arguments, **model.arguments}
+    settings |= _rooted({**arm.arguments, **model.arguments}, root)
     if study.dynamics:
-        measured = study.dynamics.model_dump(exclude_none=True) | {"mixture": _probed(study, arm, root)}
+        said = study.dynamics.mixture
+        measured = study.dynamics.model_dump(exclude_none=True)
+        measured["mixture"] = recipes.find(said, root) if said else arm.probe_on
         settings |= {f"dynamics_{key}": value for key, value in measured.items() if value is not None}
     # A recipe file that the study wrote is known by its content, not by where it lies.
-    told = {
-        key: value for key, value in settings.items() if key not in ("recipe", "dynamics_mixture", "model")
-    }
-    mixtures = [_described(arm.recipe), _described(settings.get("dynamics_mixture"))]
-    key = _hash([told, mixtures, Path(path).name, _weights(path), study.launch])
+    placed = ("recipe", "dynamics_mixture", "model", "mix", "start")
+    told = {key: value for key, value in settings.items() if key not in placed}
+    mixtures: list[Any] = [_described(arm.recipe), _described(settings.get("dynamics_mixture"))]
+    if "mix" in settings:
+        mixtures.append([_described(name) for name in settings["mix"]])
+    if "start" in settings:
+        told["start"] = _weights(_adapter(settings["start"]))
+    key = digest([told, mixtures, Path(path).name, _weights(path), study.launch])
     scored = study.evaluation.model_dump() | {"mixture": _described(arm.evaluate_on)}
     where = folder / "runs" / name
     scores = where / f"eval-{Path(arm.evaluate_on).stem}" if arm.evaluate_on else where
-    return Run(name, arm, model, seed, where, settings, key, _hash([key, scored]), scores)
+    return Run(name, arm, model, seed, where, settings, key, digest([key, scored]), scores)
 
 
-def _probed(study: Study, arm: Arm, root: Path) -> str | None:
-    """The mixture that probe entries come from; None for the run's own, which a decentralised recipe shares
-    with the one it is matched to."""
-    assert study.dynamics is not None
-    if study.dynamics.mixture:
-        return recipes.find(study.dynamics.mixture, root)
-    return arm.evaluate_on
+def _check_flags(study: Study, arms: Sequence[Arm]) -> None:
+    """Raises UserError for flags that harness/train.py would refuse, wherever they stand."""
+    from harness.config import check_said  # imports torch
+
+    said = [{**arm.arguments, **model.arguments} for arm in arms for model in study.models]
+    for place, arguments in enumerate(said):
+        if arguments not in said[:place]:
+            check_said(arguments)
+
+
+def _rooted(arguments: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The flags with the paths of `mix` and `start` as they are found from anywhere: relative ones begin
+    where the study file lies.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    said = dict(arguments)
+    if mix := said.pop("mix", None):
+        said["mix"] = [recipes.find(str(name), root) for name in ([mix] if isinstance(mix, str) else mix)]
+    if start := said.pop("start", None):
+        said["start"] = str((root / str(start)).resolve())
+        _adapter(said["start"])
+    return said
 
 
 def _model(model: Model, root: Path) -> str:
     """What `--model` is given: a folder as an absolute path, any other name as it is.
 
     Raises:
-        UserError: a path leads nowhere.
+        UserError: a path leads nowhere, or it is no name of a model. Hub ids are not looked up.
     """
     given = model.model or model.name
     for path in (root / given, Path(given)):
         if path.is_dir():
             return str(path.resolve())
-    if given.startswith((".", "/", "~")):
+    # What looks like a hub id (owner/name) is meant as a path where its parent is a folder.
+    beside = [path.parent for path in (root / given, Path(given)) if "/" in given]
+    if given.startswith((".", "/", "~")) or any(path.is_dir() for path in beside):
         raise UserError(f"model {model.name}: there is no folder {given}")
+    if given not in (one.name for one in MODELS):
+        from model_adapters.registry import located  # imports transformers
+
+        located(given)
     return given
+
+
+def _adapter(start: str) -> str:
+    """The folder of the weights that `--start` names. Raises UserError where there are none."""
+    from harness.start import adapter_folder  # imports torch
+
+    return str(adapter_folder(start))
 
 
 def _weights(path: str) -> str | None:
@@ -166,12 +210,7 @@ def _weights_now(path: str, *state: tuple[str, int]) -> str | None:
 
 
 def _described(spec: str | None) -> str:
-    return _hash(recipes.described(spec)) if spec else ""
-
-
-def _hash(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest(recipes.described(spec)) if spec else ""
 
 
 def _check_names(runs: Iterable[Run]) -> None:

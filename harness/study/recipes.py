@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ from data_recipes.recipe_file import (
     STAGED,
     Decentralised,
     ImageCentric,
+    Recipe,
     facts,
     load_recipe,
     raw_recipe,
     recipe_names,
 )
-from data_recipes.sources import source
-from data_recipes.staged import is_staged
+from data_recipes.sources import fingerprint, source
+from data_recipes.staged import is_staged, load_staged
 from data_recipes.store import META, read_meta
 from data_recipes.tables import write_text
 
@@ -57,7 +60,7 @@ def matched_by(spec: str) -> tuple[str, str] | None:
     decentralised mixture. None for others."""
     kind = style(spec)
     if kind == STAGED:
-        found = (matched_by(_beside(name, spec)) for name in _mixtures(raw_recipe(spec)[0]))
+        found = (matched_by(name) for name in mixtures(spec))
         return next((one for one in found if one), None)
     if kind != "decentralised":
         return None
@@ -71,18 +74,28 @@ def described(spec: str) -> Any:
     if is_mixture(spec):
         return {"mixture_hash": read_meta(Path(spec)).get("mixture_hash")}
     if style(spec) == STAGED:
-        raw = raw_recipe(spec)[0]
-        return raw | {"mixtures": {name: described(_beside(name, spec)) for name in _mixtures(raw)}}
+        raw = _placed(raw_recipe(spec)[0], lambda name: _known(_beside(name, spec)))
+        return raw | {"mixtures": {_known(name): described(name) for name in mixtures(spec)}}
     recipe = load_recipe(spec)
     said = facts(recipe) | {"versions": {name: source(name).VERSION for name in source_names(recipe)}}
     if isinstance(recipe, Decentralised):
         said["matched"] = described(recipe.match.to)
+    if files := [mark for name, options in _sources(recipe) if (mark := fingerprint(name, options))]:
+        said["files"] = files
     return said
 
 
+def _sources(recipe: Recipe) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and options of the sources that a recipe reads."""
+    if isinstance(recipe, Decentralised):
+        return [(given.source, given.options) for given in recipe.sources.values()]
+    return [(recipe.source, recipe.options)]
+
+
 def derive(spec: str, changes: Mapping[str, Any], name: str, folder: Path) -> str:
-    """The recipe with changes, written to `folder`/`name`.yaml; returns that path, or `spec` where nothing
-    changes. The mixtures of a staged recipe take `match.by` where they are decentralised.
+    """The recipe with changes, written to `folder`/<hash of its content>/`name`.yaml, so that no two recipes
+    of one name overwrite each other; returns that path, or `spec` where nothing changes. The mixtures of a
+    staged recipe take `match.by` where they are decentralised.
 
     Raises:
         UserError: a change does not fit the recipe; or it is a mixture that is built already.
@@ -100,11 +113,11 @@ def derive(spec: str, changes: Mapping[str, Any], name: str, folder: Path) -> st
         content = _absolute(recipe.model_dump(mode="json", exclude_none=True), spec)
     if content == raw_recipe(spec)[0]:
         return spec
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.yaml"
-    text = yaml.safe_dump(content | {"name": name}, sort_keys=False, allow_unicode=True, width=110)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text(text, path)
+    content = content | {"name": name}
+    path = folder / digest(content)[:8] / f"{name}.yaml"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), path)
     return str(path.resolve())
 
 
@@ -120,14 +133,18 @@ def entries_of(spec: str) -> tuple[float, float, int]:
     return recipe.density.tasks_per_image, recipe.density.entries_per_image, recipe.images.train
 
 
-def _mixtures(raw: Mapping[str, Any]) -> list[str]:
-    """Mixtures that the stages of a staged recipe name, once each: to train on, to annotate, to mix in."""
-    found: list[Any] = []
-    for stage in raw.get("stages") or ():
-        if isinstance(stage, dict):
-            found += [part["mixture"] for part in _parts(stage) if "mixture" in part]
-            found += stage.get("mix") or ()
-    return list(dict.fromkeys(name for name in found if isinstance(name, str)))
+def mixtures(spec: str) -> list[str]:
+    """All mixtures that training on a recipe reads, its own or those of its stages.
+
+    Raises:
+        UserError: a stage of it is wrong, or names no mixture.
+    """
+    return load_staged(spec).mixtures if style(spec) == STAGED else [spec]
+
+
+def _known(mixture: str) -> str:
+    """A shipped recipe's name; another one is known by its content rather than by where it lies."""
+    return mixture if mixture in recipe_names() else digest(described(mixture))
 
 
 def _parts(stage: dict[str, Any]) -> list[dict[str, Any]]:
@@ -143,24 +160,38 @@ def _beside(name: str, spec: str) -> str:
 
 def _staged(spec: str, changes: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A staged recipe with changes; `match.by` goes to the decentralised recipes of its stages."""
-    raw = copy.deepcopy(raw_recipe(spec)[0])
+    load_staged(spec)
     rest = dict(changes)
     match = rest.pop("match.by", None)
-    places: dict[str, str] = {}
-    for name in _mixtures(raw):
+
+    def place(name: str) -> str:
         beside = _beside(name, spec)
         if match and style(beside) == "decentralised":
-            beside = derive(beside, {"match.by": match}, f"{Path(beside).stem}-{match}", folder)
-        places[name] = beside
-    for stage in raw.get("stages") or ():
-        for part in _parts(stage):
-            if "mixture" in part:
-                part["mixture"] = places[part["mixture"]]
-        if "mix" in stage:
-            stage["mix"] = [places[name] for name in stage["mix"]]
+            return derive(beside, {"match.by": match}, f"{Path(beside).stem}-{match}", folder)
+        return beside
+
+    raw = _placed(raw_recipe(spec)[0], place)
     for dotted, value in rest.items():
         _put(raw, dotted, value)
     return raw
+
+
+def _placed(raw: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    """A copy of a staged recipe with its mixtures called as `place` says."""
+    placed = copy.deepcopy(dict(raw))
+    for stage in placed["stages"]:
+        for part in _parts(stage):
+            if "mixture" in part:
+                part["mixture"] = place(part["mixture"])
+        if "mix" in stage:
+            stage["mix"] = [place(name) for name in stage["mix"]]
+    return placed
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of what JSON can say."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _put(raw: Any, dotted: str, value: Any) -> None:

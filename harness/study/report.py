@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from data_recipes.page import signed, write_page
 from data_recipes.tables import write_text
 from eval.compare import AVERAGE
 from eval.drawing import save
-from eval.runs import write_json
+from eval.runs import finite, write_json
 from harness.study.document import document, level
 from harness.study.figures import draw
 from harness.study.page import view
@@ -40,7 +39,7 @@ def build(plan: Plan, *, say: Callable[[str], None] = lambda text: None) -> Repo
     out.mkdir(parents=True, exist_ok=True)
     say("figures and page")
     figures = save(draw(found), out / "figures")
-    write_json(out / "study.json", _finite({"summary": summary, **found}))
+    write_json(out / "study.json", finite({"summary": summary, **found}))
     write_text(markdown(found, summary), out / "summary.md")
     write_page(
         out / "index.html", "study/page.html", style="dynamics/page.css", **view(found, summary, figures)
@@ -93,12 +92,3 @@ def _estimate(cell: Mapping[str, Any]) -> str:
     if cell["low"] is None:
         return f"{cell['value']:.1f}"
     return f"{cell['value']:.1f} [{cell['low']:.1f}, {cell['high']:.1f}]"
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for what is not a number."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""What the finished runs of a plan came to: scores with their resamples, dynamics at the end, costs."""
+"""What the finished runs of a plan came to: scores with their resamples, dynamics, costs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import torch
 
 from data_recipes.errors import UserError
 from eval.board import held_out
-from eval.predictions import answers_from_rows, read_own
-from eval.scores import Scores, score
-from eval.standing import Standing, read_standing
+from eval.scores import Scores
+from eval.standing import Standing, read_standing, with_answers
 from eval.stats import RESAMPLES
 from harness.study.costs import Costs, costs
 from harness.study.planning import Plan, Run
@@ -47,6 +46,7 @@ class Results:
         states: of every run of the plan.
         test: which test set all of `found` were scored on.
         notes: what was left out, and why.
+        moment: when the dynamics of `found` were measured, such as "at the end"; "" without any.
     """
 
     plan: Plan
@@ -54,6 +54,7 @@ class Results:
     states: dict[str, State]
     test: dict[str, Any]
     notes: list[str]
+    moment: str = ""
 
     def of(self, arm: str, model: str) -> list[Result]:
         """The finished runs of an arm with a model, in the order of seeds."""
@@ -82,17 +83,18 @@ def collect(plan: Plan, *, say: Callable[[str], None] = lambda text: None) -> Re
     done = [run for run in done if run.name in standings]
     say(f"scores of {len(done)} runs")
     scores = _scores(standings, chosen, notes)
+    moment = ""
     found = {run.name: Result(run, standings[run.name], scores[run.name], costs(run.folder)) for run in done}
     if plan.study.dynamics:
         say("dynamics")
-        found = _with_dynamics(found, notes)
+        found, moment = _with_dynamics(found, notes)
     first = next(iter(standings.values())).scores
     test = {key: first.get(key) for key in SCORED} | {
         "hash": chosen,
         "mixture_hash": first.get("mixture_hash"),
     }
     test["tasks"] = {task: scored["headline"] for task, scored in first["tasks"].items()}
-    return Results(plan, found, states, test, notes)
+    return Results(plan, found, states, test, notes, moment)
 
 
 def _scores(standings: dict[str, Standing], test_hash: str, notes: list[str]) -> dict[str, Scores | None]:
@@ -101,40 +103,49 @@ def _scores(standings: dict[str, Standing], test_hash: str, notes: list[str]) ->
     notes += said
     found: dict[str, Scores | None] = {}
     for name, one in standings.items():
-        path = one.folder / "predictions.jsonl"
-        found[name] = None
-        if pairs and path.exists():
-            resamples = one.scores.get("interval", {}).get("resamples", RESAMPLES)
-            again = score(answers_from_rows(pairs, read_own(path)), resamples=resamples)
-            if abs(again.average.value - one.average.value) < 1e-3:
-                found[name] = again
-            else:
-                notes.append(f"{name}: its predictions.jsonl no longer gives its scores: score it again.")
+        resamples = one.scores.get("interval", {}).get("resamples", RESAMPLES)
+        again = with_answers(one, pairs, resamples)
+        found[name] = again.recomputed
+        if again.stale:
+            notes.append(f"{name}: its predictions.jsonl no longer gives its scores: score it again.")
     return found
 
 
-def _with_dynamics(found: dict[str, Result], notes: list[str]) -> dict[str, Result]:
-    """The results with the numbers of their last measured step, all of the same kind of Gram matrix."""
+def _with_dynamics(found: dict[str, Result], notes: list[str]) -> tuple[dict[str, Result], str]:
+    """The results with the numbers of their last measured step, all of the same kind of Gram matrix; and when
+    that was."""
     ends: dict[str, Measurement] = {}
     for name, result in found.items():
         folder: Path = result.run.folder / measurement.FOLDER
         if steps := measurement.steps(folder):
             ends[name] = measurement.read(folder, steps[-1])
     if not ends:
-        return found
+        return found, ""
     try:
         equal_probes(ends.values())
     except UserError as error:
         notes.append(f"Dynamics are left out: {error}.")
-        return found
+        return found, ""
     kinds = [kind for kind in next(iter(ends.values())).kinds() if _all_have(kind, list(ends.values()))]
     if not kinds:
         notes.append("Dynamics are left out: the runs have no kind of gradient in common.")
-        return found
-    return found | {
+        return found, ""
+    said = {
         name: replace(found[name], dynamics=numbers(torch.from_numpy(end.gram(*kinds[0]))))
         for name, end in ends.items()
     }
+    return found | said, _moment(list(ends.values()), notes)
+
+
+def _moment(ends: Sequence[Measurement], notes: list[str]) -> str:
+    """In words, which part of training has been taken when runs were measured."""
+    parts = {round(100 * one.step / (one.facts.get("max_steps") or one.step or 1)) for one in ends}
+    if len(parts) > 1:
+        said = ", ".join(f"{part} %" for part in sorted(parts))
+        notes.append(f"Dynamics were last measured after different parts of training ({said}).")
+        return "at the last measured step"
+    (part,) = parts
+    return {0: "at the start", 100: "at the end"}.get(part, f"after {part} % of training")
 
 
 def _all_have(kind: tuple[str, str], ends: Sequence[Measurement]) -> bool:

@@ -54,10 +54,12 @@ def write_slurm(plan: Plan, spec: str) -> Written:
         f"#SBATCH --array=1-{len(todo)}%{plan.study.jobs}",
         "#SBATCH --ntasks=1",
         f"#SBATCH --cpus-per-task={threads(plan)}",
-        f"#SBATCH --output={logs}/slurm-%a.out",
+        # sbatch splits these lines as a shell does, and % begins what it fills in.
+        f"#SBATCH --output={shlex.quote(str(logs).replace('%', '%%') + '/slurm-%a.out')}",
         "# Say what your cluster needs: --partition, --account, --time, --gres=gpu:1",
         "# A run that was cut off goes on from its last checkpoint when this script is submitted again.",
         "set -euo pipefail",
+        f"cd {shlex.quote(str(Path.cwd()))}  # where relative names of models and recipes begin",
         f'run=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {shlex.quote(str(runs))})',
         f'exec {shlex.join(command)} "$run"',
     ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from data_recipes.errors import UserError, unknown
 from data_recipes.recipe_file import MatchBy
 from data_recipes.schema import STRICT, explained, read_keys
 from data_recipes.tasks import TASKS
+from taco_probe.dynamics.schedule import parse_steps
 
 FOLDER = Path(__file__).parents[1] / "studies"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -19,8 +21,6 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 # Flags that the study sets itself.
 OWN = frozenset({
     "recipe", "model", "seed", "output_dir", "overwrite", "threads", "stage_cache", "resume_from_checkpoint",
-    "dynamics_steps", "dynamics_entries", "dynamics_mixture", "dynamics_split", "dynamics_seed",
-    "dynamics_fisher", "dynamics_leave_out", "dynamics_affinity",
 })  # fmt: skip
 
 
@@ -31,7 +31,7 @@ class Part(BaseModel):
 def _not_own(flags: Any) -> Any:
     """Refuses flags that the study sets itself."""
     for key in flags if isinstance(flags, dict) else ():
-        if key in OWN:
+        if key in OWN or str(key).startswith("dynamics_"):
             raise ValueError(f"--{key} is set by the study and can't stand among arguments")
     return flags
 
@@ -44,6 +44,26 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
+def _steps(text: str) -> str:
+    """Refuses what `--dynamics_steps` does."""
+    try:
+        if parse_steps(text):
+            return text
+    except UserError as error:
+        raise ValueError(str(error).removeprefix(f"--dynamics_steps {text}: ")) from None
+    raise ValueError("give at least one step, such as 'end'")
+
+
+def _launcher(text: str | None) -> str | None:
+    """Refuses what a shell could not split."""
+    try:
+        shlex.split(text or "")
+    except ValueError as error:
+        raise ValueError(f"a shell could not read that: {error}") from None
+    return text
+
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Rules = Annotated[list[MatchBy], BeforeValidator(_listed)]
 
 
@@ -80,12 +100,12 @@ class Dynamics(Part):
     from the run's own mixture (a decentralised one has the validation split of the one it is matched to),
     those of arms of `density` from the recipe they vary."""
 
-    steps: str = "0,50%,end"
+    steps: Annotated[str, AfterValidator(_steps)] = "0,50%,end"
     entries: int = Field(default=256, ge=2)
     mixture: str | None = None
-    split: str = "validation"
-    seed: int = Field(default=0, ge=0)
-    fisher: str = "empirical"
+    split: Literal["validation", "train"] = "validation"
+    seed: Seed = 0
+    fisher: Literal["empirical", "true", "both"] = "empirical"
     affinity: bool = False
     leave_out: str | None = None
 
@@ -95,9 +115,9 @@ class Evaluation(Part):
     own mixture, arms of `density` on that of the recipe they vary."""
 
     mixture: str | None = None
-    split: str = "test"
+    split: Literal["test", "validation"] = "test"
     blind: bool = True
-    backend: str = "transformers"
+    backend: Literal["transformers", "vllm"] = "transformers"
     batch_size: int | None = Field(default=None, ge=1)
     batch_tokens: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)
@@ -114,11 +134,11 @@ class Density(Part):
         first_patient: of the training images of the new arms, far from those of the recipe's test set.
     """
 
-    entries_per_image: list[float] = Field(min_length=1)
+    entries_per_image: list[Annotated[float, Field(ge=1, allow_inf_nan=False)]] = Field(min_length=1)
     recipe: str = "imax"
     entries: int | None = Field(default=None, ge=1)
     first_patient: int = Field(default=100_000_000, ge=0)
-    seeds: list[int] | None = Field(default=None, min_length=1)
+    seeds: list[Seed] | None = Field(default=None, min_length=1)
     arguments: Flags = {}
 
 
@@ -135,7 +155,7 @@ class Transfer(Part):
     train_on_one: bool = True
     leave_one_out: bool = True
     tasks: list[str] = Field(default=list(TASKS), min_length=1)
-    seeds: list[int] | None = Field(default=None, min_length=1)
+    seeds: list[Seed] | None = Field(default=None, min_length=1)
     arguments: Flags = {}
 
     @model_validator(mode="after")
@@ -162,7 +182,7 @@ def _named(key: str) -> BeforeValidator:
 
 
 def _density(value: Any) -> Any:
-    return {"entries_per_image": [float(v) for v in value]} if isinstance(value, list) else value
+    return {"entries_per_image": value} if isinstance(value, list) else value
 
 
 class Study(Part):
@@ -182,7 +202,7 @@ class Study(Part):
     description: str = ""
     recipes: list[Annotated[Arm, _named("base")]] = Field(min_length=1)
     models: list[Annotated[Model, _named("model")]] = Field(default=[Model(name="tiny")], min_length=1)
-    seeds: Annotated[list[int], BeforeValidator(_listed)] = Field(default=[1], min_length=1)
+    seeds: Annotated[list[Seed], BeforeValidator(_listed)] = Field(default=[1], min_length=1)
     arguments: Flags = {}
     match: Rules = []
     dynamics: Dynamics | None = None
@@ -192,7 +212,7 @@ class Study(Part):
     reference: str = ""
     contrasts: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
     minutes: float | None = Field(default=None, gt=0)
-    launch: str | None = None
+    launch: Annotated[str | None, AfterValidator(_launcher)] = None
     jobs: int = Field(default=1, ge=1)
     threads: int = Field(default=0, ge=0)
 
@@ -201,7 +221,7 @@ class Study(Part):
         named: list[tuple[str, list[Any]]] = [
             ("recipe", [arm.name for arm in self.recipes]),
             ("model", [model.name for model in self.models]),
-            ("seed", self.seeds),
+            *(("seed", part.seeds or []) for part in (self, self.density, self.transfer) if part),
             *(("match", list(rules)) for rules in (self.match, *(arm.match for arm in self.recipes))),
         ]
         for what, found in named:

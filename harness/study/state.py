@@ -31,6 +31,16 @@ def lock_file(plan: Plan, run: Run) -> Path:
     return plan.folder / "locks" / run.name
 
 
+def train_lock(plan: Plan, run: Run) -> Path:
+    """Held by the training itself, which may outlive its worker and its launcher."""
+    return plan.folder / "locks" / f"{run.name}.train"
+
+
+def worked_on(plan: Plan, run: Run) -> bool:
+    """Whether a living process works on the run."""
+    return held(lock_file(plan, run)) or held(train_lock(plan, run))
+
+
 def log_file(plan: Plan, run: Run) -> Path:
     """What its processes print."""
     return plan.folder / "logs" / f"{run.name}.log"
@@ -63,7 +73,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 def state_of(plan: Plan, run: Run) -> State:
     """The state of a run, from files and locks alone."""
     record = read_record(run.folder)
-    if held(lock_file(plan, run)):
+    if worked_on(plan, run):
         return State(RUNNING, _progress(run))
     if record.get("key") != run.key:
         there = run.folder.is_dir() and any(run.folder.iterdir())
@@ -87,9 +97,8 @@ def lacking(run: Run) -> list[str]:
 
 
 def _measured(run: Run) -> bool:
-    """Whether the end of training was measured, or the last moment that the settings ask for."""
-    steps = measurement.steps(run.folder / measurement.FOLDER)
-    return bool(steps)
+    """Whether anything was measured; training measures as it goes, so all of it or nothing."""
+    return bool(measurement.steps(run.folder / measurement.FOLDER))
 
 
 def _progress(run: Run) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from data_recipes.page import signed
 from eval.compare import AVERAGE
 from harness.study.arms import MAIN
+from harness.study.compared import LEVEL
 from harness.study.correlation import SPEARMAN
 from harness.study.drive import in_words
 from harness.study.state import DONE
@@ -31,6 +32,7 @@ def sentences(found: Found) -> list[str]:
         lines += [_pair(found, [row for row in rows if row["model"] == model], several) for model in models]
         if len(models) > 1:
             lines.append(_across(found, rows, len(models)))
+    lines += [*_scope(found)]
     lines += [*_single(found), *_uncompared(found)]
     lines += [*_density(found), *_transfer(found), *_pseudo_labels(found), *_correlated(found)]
     if found["warnings"]:
@@ -98,13 +100,36 @@ def _seeds(row: Found) -> str:
 
 
 def _across(found: Found, rows: Sequence[Found], models: int) -> str:
+    """How often one arm was better; with one seed on a side no arm is, whatever the interval."""
     averages = [row for row in rows if row["task"] == AVERAGE]
-    better, worse = sum(row["low"] > 0 for row in averages), sum(row["high"] < 0 for row in averages)
     first, second = label(found, rows[0]["first"]), label(found, rows[0]["second"])
+    counted = [row for row in averages if min(row["seeds"]) > 1]
+    alone = len(averages) - len(counted)
+    if not counted:
+        return (
+            f"{first} against {second} over {models} models: one seed on a side with each, so nothing is "
+            "said of the arms."
+        )
+    better, worse = sum(row["low"] > 0 for row in counted), sum(row["high"] < 0 for row in counted)
+    more = f"; {alone} with one seed on a side not counted" if alone else ""
     return (
         f"Over {models} models {first} is better than {second} with {better} and worse with {worse} by "
-        f"intervals that exclude 0; no difference is shown with {models - better - worse}."
+        f"intervals that exclude 0; no difference is shown with {len(counted) - better - worse}{more}."
     )
+
+
+def _scope(found: Found) -> Iterator[str]:
+    """What the intervals of differences do not cover."""
+    rows = [*found["differences"], *found["density"]["differences"]]
+    if number := sum(row["task"] == AVERAGE for row in rows):
+        several = (
+            f" {number} differences of averages are each judged by their own interval, of which up to one "
+            "in twenty excludes 0 where there is no difference."
+        )
+        yield (
+            "Each arm has one draw of training images: intervals are for other test patients and other "
+            f"training seeds, not for other training sets.{several * (number > 1)}"
+        )
 
 
 def _single(found: Found) -> Iterator[str]:
@@ -156,7 +181,8 @@ def _transfer(found: Found) -> Iterator[str]:
         yield (
             f"Leaving one task out ({model}): of {len(cells)} pairs of a task left out and another one "
             f"scored, {len(helped)} lose (the task left out helped) and {len(hurt)} gain, q < 0.05; the rest "
-            f"is undecided."
+            f"is undecided. At equal steps the other tasks get the draws of the one left out, so that a task "
+            f"helps only where it is worth more than these."
         )
 
 
@@ -181,23 +207,32 @@ def _correlated(found: Found) -> Iterator[str]:
     for row in found["correlations"]:
         if row["method"] != SPEARMAN or row["quantity"] not in HEADLINES:
             continue
-        where = "within arms" if row["within"] else "over runs"
-        head = f"{SHORT[row['quantity']]} at the end and the average, {where} ({row['model']})"
+        where = "within arms" if row["within"] else "over arms"
+        head = f"{SHORT[row['quantity']]} {found['moment']} and the average, {where} ({row['model']})"
+        among = f"{row['n']} runs in {_count(row['arms'], 'arm')}"
         if row["low"] is None:
             why = "they are too few, or do not vary" if row["value"] is None else "they are too few"
             why = "they lie in one order" if row["value"] and abs(row["value"]) > 1 - 1e-9 else why
-            yield f"{head}: no interval from {row['n']} runs in {_count(row['arms'], 'arm')}: {why}."
+            yield f"{head}: no interval from {among}: {why}."
             continue
-        said = "no correlation shown" if row["low"] <= 0 <= row["high"] else "the interval excludes 0"
+        shown = (row["low"] > 0 or row["high"] < 0) and row["q"] < LEVEL
+        said = "a correlation is shown" if shown else "no correlation shown"
         ends = f"[{signed(row['low'], 2)}, {signed(row['high'], 2)}]"
-        among = f"{row['n']} runs in {_count(row['arms'], 'arm')}"
-        yield f"{head}: Spearman's correlation {signed(row['value'], 2)} {ends}, {among}: {said}."
+        yield (
+            f"{head}: Spearman's correlation {signed(row['value'], 2)} {ends}, q {row['q']:.2g}, {among}: "
+            f"{said}."
+        )
 
 
 def _cost(found: Found) -> str:
     cost = found["cost"]
     killed = cost["killed"]
     more = f" {_count(killed, 'attempt')} that ended without a record not counted." if killed else ""
+    if cost["annotation_seconds"]:
+        more += (
+            f" Training and annotation, each run trained on its own, without the cache of stages: "
+            f"{in_words(cost['full_seconds'])}, of it {in_words(cost['annotation_seconds'])} annotation."
+        )
     return (
         f"Cost of {_count(cost['runs'], 'run')}: {in_words(cost['seconds'])} of wall clock one after "
         f"another, {in_words(cost['processor_seconds'])} of processor time, "

@@ -1,36 +1,52 @@
 """Does one run: trains it, measures it if that is missing, scores it. Each step is a process of its own,
-which inherits the run's lock: whoever dies, nobody else starts on the run while one of them lives."""
+which inherits the run's lock, and training holds one itself: whoever dies, nobody else starts on the run
+while one of them lives."""
 
 from __future__ import annotations
 
 import datetime
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from data_recipes.errors import UserError
+from data_recipes.joining import refuse_leaks
 from data_recipes.recipe import mixture_folder
+from data_recipes.records import Mixture
 from data_recipes.store import read_meta, read_mixture
 from data_recipes.tables import write_text
-from harness.study.locks import lock
+from harness.study.locks import VARIABLE, lock
+from harness.study.locks import held as is_held
 from harness.study.planning import Plan, Run
-from harness.study.state import lacking, last_line, lock_file, log_file, read_record, write_record
+from harness.study.state import (
+    lacking,
+    last_line,
+    lock_file,
+    log_file,
+    read_record,
+    train_lock,
+    write_record,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
+_GRACE = 60.0  # seconds that a step has to end when told to
 BUSY = 75  # exit code: another process works on this run (EX_TEMPFAIL)
 
 
 def work(plan: Plan, run: Run) -> int:
     """Brings a run to its end; returns 0, BUSY, or the exit code of the step that failed."""
     with lock(lock_file(plan, run)) as held:
-        if held is None:
+        if held is None or is_held(train_lock(plan, run)):
             return BUSY
         _make_room(plan, run)
         record = read_record(run.folder) or _record(run)
@@ -94,7 +110,8 @@ def _do(step: str, plan: Plan, run: Run, record: dict[str, Any], held: int) -> i
     record["attempts"].append(attempt)
     write_record(run.folder, record)
     begun = time.monotonic()
-    code, processor = _call(command, log_file(plan, run), plan, held)
+    own = {VARIABLE: str(train_lock(plan, run).resolve())} if step == "train" else {}
+    code, processor = _call(command, log_file(plan, run), _environment(plan) | own, held)
     attempt |= {"seconds": round(time.monotonic() - begun, 1), "processor_seconds": processor, "exit": code}
     if step == "score" and not code:
         record["evaluation"] = run.evaluation
@@ -102,8 +119,9 @@ def _do(step: str, plan: Plan, run: Run, record: dict[str, Any], held: int) -> i
     return code
 
 
-def _call(command: Sequence[str], log: Path, plan: Plan, held: int) -> tuple[int, float]:
-    """(exit code, processor seconds) of a command that writes to the log."""
+def _call(command: Sequence[str], log: Path, environment: Mapping[str, str], held: int) -> tuple[int, float]:
+    """(exit code, processor seconds) of a command that writes to the log. It has a session of its own, so
+    that all processes below it can be ended together."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         stream.write(f"\n$ {shlex.join(command)}\n".encode())
@@ -114,16 +132,26 @@ def _call(command: Sequence[str], log: Path, plan: Plan, held: int) -> tuple[int
             stderr=stream,
             stdin=subprocess.DEVNULL,
             pass_fds=(held,),
-            env=_environment(plan),
+            env=environment,
+            start_new_session=True,
         )
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:  # interrupted or told to end: so is the step
-            process.terminate()
-            process.wait()
+            _end(process)
             raise
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, round(usage.ru_utime + usage.ru_stime, 1)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a command and all that it started: a launcher told to end may leave its children behind."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+            return
 
 
 def threads(plan: Plan) -> int:
@@ -138,6 +166,8 @@ def _environment(plan: Plan) -> dict[str, str]:
 
 
 def _train(plan: Plan, run: Run) -> list[str]:
+    if run.arm.evaluate_on:
+        _keep_apart(run)  # before hours of training rather than after
     settings: dict[str, Any] = dict(run.settings) | {"output_dir": str(run.folder), "threads": threads(plan)}
     if run.arm.staged:
         settings["stage_cache"] = str((plan.folder / "stages").resolve())
@@ -184,21 +214,22 @@ def _score(plan: Plan, run: Run) -> list[str]:
 
 
 def _keep_apart(run: Run) -> None:
-    """Refuses to score a run on patients that it was trained on.
+    """Refuses a run that is scored on patients it is trained on, in any of its stages and mixtures.
 
     Raises:
         UserError: the mixture it is scored on holds some of them out.
     """
     assert run.arm.evaluate_on is not None
-    trained = read_mixture(mixture_folder(run.arm.recipe, progress=False))
-    scored = read_mixture(mixture_folder(run.arm.evaluate_on, progress=False))
-    seen = {image.patient_id for image in trained.images if image.split == "train"}
-    both = seen & {image.patient_id for image in scored.images if image.split != "train"}
-    if both:
-        raise UserError(
-            f"{run.arm.recipe} trains on {len(both)} held-out patients of {run.arm.evaluate_on}, such as "
-            f"{min(both)}: choose another first_patient"
-        )
+    held_out = _part(run.arm.evaluate_on, train=False)
+    for spec in run.trained_on:
+        refuse_leaks([(run.arm.evaluate_on, held_out), (spec, _part(spec, train=True))])
+
+
+def _part(spec: str, *, train: bool) -> Mixture:
+    """The training images of a mixture, or those it holds out."""
+    mixture = read_mixture(mixture_folder(spec, progress=False))
+    images = tuple(image for image in mixture.images if (image.split == "train") == train)
+    return replace(mixture, images=images, entries=())
 
 
 def _now() -> str:

@@ -77,3 +77,21 @@ def test_the_test_of_two_runs_is_that_of_their_patients(truths):
         exchanged.append(float(one - other))
     exact = np.mean(np.abs(exchanged) >= abs(line.value) - 1e-9)
     assert line.p == pytest.approx(exact, abs=0.03)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("own", "other"), [(0.0, 0.0), (0.1, 0.1), (0.5, 0.5), (0.5, 0.05)])
+def test_intervals_over_seeds_hold_the_true_difference_at_least_as_often_as_they_say(seeds, own, other):
+    # Points of patients: an arm's own, a seed's, and those of a run on a patient, which is the largest part.
+    rng = np.random.default_rng(0)
+    held, trials, patients = 0, 300, 60
+    weights = rng.multinomial(patients, np.full(patients, 1 / patients), size=300) / patients
+    for _ in range(trials):
+        groups = []
+        for number, spread in enumerate((own, other)):
+            arm = 0.5 * rng.normal(size=patients)
+            runs = arm + spread * rng.normal(size=(seeds, 1)) + rng.normal(size=(seeds, patients))
+            groups.append(replicates(runs.mean(1), list(runs @ weights.T), patients, seed=number))
+        found = difference_of(*groups, "made")
+        held += found.ci_low <= 0 <= found.ci_high
+    assert held / trials >= 0.95

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from harness.study import work
 from harness.study.planning import Plan, Run, make_plan
+from harness.study.report import build
 from harness.study.spec import Study, read_study
 from harness.study.state import write_record
 from taco_probe.dynamics import measurement
@@ -18,6 +21,8 @@ from tests.taco_probe.dynamics import fakes
 
 # Begins a script that takes a lock.
 HOLD = "import sys, time; from pathlib import Path; from harness.study.locks import lock\n"
+
+TWO = ["tiny", {"name": "other", "model": "llava-med"}]  # models; the second is never loaded
 
 
 def study(folder: Path, **keys: Any) -> tuple[Study, Path]:
@@ -78,6 +83,32 @@ def finish_all(
         finish(plan, run, mixture, share=share(run), decay=decay(run))
 
 
+def report(plan: Plan) -> dict[str, Any]:
+    """The report of what is finished, as study.json has it."""
+    return dict(json.loads((build(plan).page.parent / "study.json").read_text()))
+
+
+def line(found: dict[str, Any], start: str) -> str:
+    """The first sentence of the summary that begins so."""
+    return next(str(one) for one in found["summary"] if one.startswith(start))
+
+
 def hash_of(text: str) -> int:
     """A number for a text, the same in every process."""
     return sum((place + 1) * ord(letter) for place, letter in enumerate(text))
+
+
+def commands(monkeypatch: Any, train: str, score: str = "pass") -> None:
+    """Python lines in place of training and scoring, which get the run's folder as their argument."""
+    for name, script in (("_train", train), ("_score", score)):
+        monkeypatch.setattr(
+            work, name, lambda plan, run, script=script: [sys.executable, "-c", script, str(run.folder)]
+        )
+
+
+TRAIN = (  # and uses the processor for a while
+    "import time\nwhile time.process_time() < 0.2: pass\n"
+    "import sys, json; from pathlib import Path; folder = Path(sys.argv[1]); (folder / 'adapter').mkdir()\n"
+    "(folder / 'provenance.json').write_text(json.dumps({'finished': 'now'}))"
+)
+SCORE = "import sys; from pathlib import Path; (Path(sys.argv[1]) / 'scores.json').write_text('{}')"

@@ -56,6 +56,27 @@ def test_a_study_without_a_command_is_run_and_reported_and_says_when_a_run_faile
     assert "written: " in out
 
 
+def test_a_worker_refuses_a_study_that_changed_since_its_driver_read_it(capsys, made, monkeypatch):
+    from harness.study import drive, work
+    from harness.study.planning import read_plan
+
+    file, folder = made
+    plan = read_plan(str(file), folder)
+    commands = []
+    monkeypatch.setattr(drive.subprocess, "Popen", lambda command, **rest: commands.append(command))
+    drive._Driver(plan, str(file), 1, print)._worker(plan.runs[1])
+    only = commands[0][commands[0].index("run") :]
+    worked = []
+    monkeypatch.setattr(work, "work", lambda plan, run: worked.append(run.name) or 0)
+    assert imax(capsys, *only)[0] == 0
+    assert worked == ["dmax-tiny-s1"]
+    file.write_text(yaml.safe_dump({"recipes": ["imax", "dmax"], "evaluation": {"limit": 3}}))
+    code, _, err = imax(capsys, *only)
+    assert code == 2
+    assert "changed since this call began: start it anew" in err
+    assert worked == ["dmax-tiny-s1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

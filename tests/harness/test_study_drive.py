@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -139,6 +140,26 @@ def test_the_slurm_script_does_the_run_of_its_number(plan, mixture, tmp_path):
         write_slurm(plan, "smoke")
 
 
+def test_the_slurm_script_runs_where_it_was_written_and_in_folders_with_spaces(tmp_path, monkeypatch):
+    folder = tmp_path / "100 % mine"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    plan = studies.plan(folder, recipes=["imax"])
+    text = write_slurm(plan, "smoke").script.read_text()
+    logs = plan.folder.resolve() / "logs"
+    said = next(line for line in text.splitlines() if "--output=" in line)
+    assert shlex.split(said)[1] == f"--output={logs}/slurm-%a.out".replace(" % ", " %% ")
+    stub = tmp_path / "stub"
+    stub.write_text("#!/bin/bash\npwd\n")
+    stub.chmod(0o755)
+    script = folder / "changed.sh"
+    script.write_text(text.replace(sys.executable, str(stub)))
+    done = subprocess.run(
+        ["bash", str(script)], cwd="/", env={**os.environ, "SLURM_ARRAY_TASK_ID": "1"}, capture_output=True
+    )
+    assert done.stdout.decode().strip() == str(folder)
+
+
 def test_runs_that_share_stages_wait_for_the_first_that_makes_them(tmp_path, mixture, driven):
     for name in ("a", "b"):
         stages = {"style": "staged", "stages": [{"name": name, "mixture": "dmax"}]}
@@ -164,3 +185,19 @@ def test_a_mixture_that_cannot_be_built_fails_its_runs_only(plan, mixture, drive
         "imax-tiny-s1": DONE, "dmax-tiny-s1": FAILED, "imax-tiny-s2": DONE, "dmax-tiny-s2": FAILED,
     }  # fmt: skip
     assert states["dmax-tiny-s1"].detail == "mixture: no such source"
+
+
+def test_all_that_a_run_reads_is_built_before_any_run_starts(tmp_path, mixture, driven, monkeypatch):
+    more, probes = make_mixture(tmp_path / "more"), make_mixture(tmp_path / "probes")
+    stages = {
+        "style": "staged",
+        "stages": [{"name": "a", "mixture": "dmax"}, {"name": "b", "mixture": "imax"}],
+    }
+    (tmp_path / "staged.yaml").write_text(yaml.safe_dump(stages))
+    keys = {"arguments": {"mix": ["more"]}, "dynamics": {"steps": "end", "mixture": "probes"}}
+    plan = studies.plan(tmp_path, recipes=["staged.yaml"], **keys)
+    built = []
+    monkeypatch.setattr(drive, "mixture_folder", built.append)
+    driven["mixture"] = mixture
+    drive.drive(plan, "x", say=Said())
+    assert built == ["dmax", "imax", str(more), str(probes)]

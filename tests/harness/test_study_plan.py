@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from data_recipes.errors import UserError
 from data_recipes.recipe import load_recipe
 from data_recipes.tasks import TASKS
+from eval.backends import BATCH_SIZES
 from harness.study.planning import make_plan, read_plan
-from harness.study.spec import FOLDER, read_study, study_names
+from harness.study.spec import FOLDER, Dynamics, Evaluation, read_study, study_names
+from tests.eval.factories import make_mixture
 from tests.harness import studies
 
 
@@ -40,8 +44,27 @@ def test_a_shipped_study_is_read_and_is_called_as_its_file(path):
         ({}, "key recipes is missing"),
         ({"recipes": ["imax"], "seeds": [True]}, "YAML reads yes, no, on, off as true and false"),
         ({"recipes": ["imax"], "seeds": [1, 1]}, "seed 1 is named twice"),
+        (
+            {"recipes": ["imax"], "density": {"entries_per_image": [1], "seeds": [2, 2]}},
+            "seed 2 is named twice",
+        ),
+        ({"recipes": ["imax"], "transfer": {"seeds": [2, 2]}}, "seed 2 is named twice"),
         ({"recipes": ["imax", "imax"]}, "recipe imax is named twice"),
         ({"recipes": ["imax"], "arguments": {"seed": 3}}, "--seed is set by the study"),
+        ({"recipes": ["imax"], "arguments": {"dynamics_sketch": 4}}, "--dynamics_sketch is set by the study"),
+        ({"recipes": ["imax"], "density": [None]}, "density.entries_per_image.0 is None"),
+        ({"recipes": ["imax"], "density": [[1]]}, "density.entries_per_image.0 is [1]"),
+        ({"recipes": ["imax"], "density": [0]}, "density.entries_per_image.0 is 0"),
+        ({"recipes": ["imax"], "density": [float("nan")]}, "density.entries_per_image.0 is nan"),
+        ({"recipes": ["imax"], "density": [float("inf")]}, "density.entries_per_image.0 is inf"),
+        ({"recipes": ["imax"], "seeds": [-1]}, "seeds.0 is -1"),
+        ({"recipes": ["imax"], "dynamics": {"steps": "foo"}}, "'foo' is no step; give steps, percentages"),
+        ({"recipes": ["imax"], "dynamics": {"steps": ""}}, "give at least one step"),
+        ({"recipes": ["imax"], "dynamics": {"fisher": "tru"}}, "did you mean 'true'?"),
+        ({"recipes": ["imax"], "dynamics": {"split": "test"}}, "unknown dynamics.split 'test'"),
+        ({"recipes": ["imax"], "evaluation": {"split": "train"}}, "unknown evaluation.split 'train'"),
+        ({"recipes": ["imax"], "evaluation": {"backend": "vlm"}}, "did you mean 'vllm'?"),
+        ({"recipes": ["imax"], "launch": "'"}, 'launch is "\'": a shell could not read that'),
         ({"recipes": ["imax"], "transfer": {"tasks": ["vqaa"]}}, "did you mean 'vqa'?"),
         (
             {"recipes": ["imax"], "transfer": {"train_on_one": False, "leave_one_out": False}},
@@ -64,6 +87,23 @@ def test_a_mistake_in_the_file_is_one_line_that_says_where(tmp_path, keys, messa
         ({"recipes": ["imax", "dmax"], "reference": "dmx"}, "unknown arm 'dmx': did you mean 'dmax'?"),
         ({"recipes": ["imax"], "contrasts": [["imax", "dmax"]]}, "unknown arm 'dmax'"),
         ({"recipes": ["imax"], "models": ["./nowhere"]}, "there is no folder ./nowhere"),
+        ({"recipes": ["imax"], "models": ["models/nowhere"]}, "there is no folder models/nowhere"),
+        ({"recipes": ["imax"], "models": ["tinny"]}, "unknown model 'tinny': did you mean 'tiny'?"),
+        ({"recipes": [{"name": "dmax_3stage", "changes": {"stages": 3}}]}, "stages is 3: list them"),
+        ({"recipes": [{"name": "dmax_3stage", "changes": {"stages.0.epoch": 3}}]}, "unknown key 'epoch'"),
+        ({"recipes": ["imax"], "arguments": {"lora_rr": 3}}, "unknown key 'lora_rr': did you mean 'lora_r'?"),
+        ({"recipes": ["imax"], "arguments": {"learning_rate": "high"}}, "--learning_rate"),
+        ({"recipes": [{"name": "imax", "arguments": {"lora_r": 0}}]}, "--lora_r must be at least 1, not 0"),
+        (
+            {"recipes": ["imax"], "models": [{"name": "tiny", "arguments": {"batching": "images"}}]},
+            "did you mean 'image'?",
+        ),
+        ({"recipes": ["imax"], "density": [1, 1]}, "two arms would be called density-1"),
+        ({"recipes": ["imax"], "transfer": {"tasks": ["vqa", "vqa"]}}, "two arms would be called only-vqa"),
+        (
+            {"recipes": ["imax", {"name": "density-1", "base": "imax"}], "density": [1]},
+            "two arms would be called density-1",
+        ),
         (
             {"recipes": ["dmax"], "density": {"entries_per_image": [1.0], "recipe": "dmax"}},
             "density needs an image-centric recipe",
@@ -71,16 +111,27 @@ def test_a_mistake_in_the_file_is_one_line_that_says_where(tmp_path, keys, messa
         (
             {
                 "recipes": [{"name": "a", "base": "imax"}, {"name": "a-b", "base": "dmax"}],
-                "models": [{"name": "b-c", "arguments": {"lora_r": 2}}, {"name": "c"}],
+                "models": [{"name": "b-c", "model": "llava-med"}, {"name": "c", "model": "tiny"}],
             },
             "two runs would be called a-b-c-s1",
         ),
     ],
 )
 def test_what_only_recipes_and_models_tell_fails_at_planning(tmp_path, keys, message):
+    (tmp_path / "models").mkdir()
     read, root = studies.study(tmp_path, **keys)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         make_plan(read, root, tmp_path / "study")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_file_may_say_of_dynamics_is_what_training_takes():
+    from harness.arguments import CHOICES
+
+    said = get_args(Dynamics.model_fields["fisher"].annotation)
+    assert sorted(said) == sorted(CHOICES["dynamics_fisher"])
+    backends = get_args(Evaluation.model_fields["backend"].annotation)
+    assert sorted(backends) == sorted(BATCH_SIZES)
 
 
 def test_an_unknown_study_is_told_with_the_nearest_name():
@@ -147,6 +198,38 @@ def test_matching_reaches_the_decentralised_mixtures_of_a_staged_recipe(tmp_path
     assert load_recipe(first["mixture"]).name == "dmax-tokens"
 
 
+def test_derived_recipes_of_one_name_do_not_overwrite_each_other(tmp_path):
+    stages = [{"name": "first", "mixture": "dmax", "epochs": 1}]
+    (tmp_path / "staged.yaml").write_text(yaml.safe_dump({"style": "staged", "stages": stages}))
+    arms = [
+        {"name": "dmax", "match": ["entries", "tokens"], "changes": {"seed": 5}},
+        {"name": "staged.yaml", "match": ["tokens"]},
+    ]
+    plan = studies.plan(tmp_path, recipes=arms)
+    recipes = {arm.name: arm.recipe for arm in plan.arms}
+    assert load_recipe(recipes["dmax-tokens"]).seed == 5
+    first = yaml.safe_load(Path(recipes["staged.yaml"]).read_text())["stages"][0]
+    assert load_recipe(first["mixture"]).seed == 0
+    # Another study in the same folder leaves the recipes of this one as they are.
+    before = Path(recipes["dmax-entries"]).read_text()
+    studies.plan(tmp_path, recipes=[{"name": "dmax-entries", "base": "dmax", "changes": {"seed": 6}}])
+    assert Path(recipes["dmax-entries"]).read_text() == before
+
+
+def test_the_key_of_a_changed_staged_recipe_does_not_say_where_the_study_lies(tmp_path):
+    found = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.yaml").write_text(
+            yaml.safe_dump(load_recipe("dmax", {"seed": seed}).model_dump(exclude_none=True))
+        )
+        stages = [{"name": "first", "mixture": "own.yaml", "epochs": 1}]
+        (tmp_path / name / "staged.yaml").write_text(yaml.safe_dump({"style": "staged", "stages": stages}))
+        plan = studies.plan(tmp_path / name, recipes=["staged.yaml"], match="tokens")
+        found.append(plan.runs[0].key)
+    assert found[0] == found[1] != found[2]
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.floats(1, 7.46), st.integers(50, 20_000))
 def test_arms_of_a_density_curve_have_an_equal_number_of_entries(tmp_path_factory, value, total):
@@ -211,6 +294,17 @@ def test_the_key_of_a_run_changes_with_what_touches_its_weights_and_with_nothing
     assert scored.runs[0].evaluation != plan.runs[0].evaluation
 
 
+def test_another_mixture_to_be_scored_on_trains_nothing_anew(tmp_path):
+    base = {"recipes": ["imax", "dmax"], "density": [1], "dynamics": {"steps": "end"}}
+    plan = studies.plan(tmp_path, **base)
+    other = studies.plan(tmp_path, **base, evaluation={"mixture": "dmax"})
+    assert keys(other) == keys(plan)
+    assert [run.evaluation for run in other.runs] != [run.evaluation for run in plan.runs]
+    assert [run.scores.name for run in other.runs] == ["eval-dmax"] * 3
+    # An arm of the density curve has no validation images of its own.
+    assert [run.settings.get("dynamics_mixture") for run in other.runs] == [None, None, "imax"]
+
+
 def test_the_key_follows_the_content_of_recipe_files_and_of_weights_not_their_place(tmp_path):
     found = []
     for name, images, weights in (("a", 9, b"1"), ("b", 9, b"1"), ("c", 8, b"1"), ("d", 9, b"2")):
@@ -232,3 +326,40 @@ def test_the_matched_recipe_is_part_of_the_key_of_a_decentralised_one(tmp_path):
     plan = studies.plan(tmp_path, recipes=arms)
     assert plan.runs[0].key != plan.runs[1].key
     assert load_recipe(plan.arms[1].recipe).match.changes == changed["match"]["changes"]
+
+
+def test_the_key_follows_what_is_mixed_in_and_the_weights_that_training_starts_from(tmp_path):
+    def key(folder, **arguments):
+        return studies.plan(folder, recipes=["imax"], arguments=arguments).runs[0]
+
+    found = {}
+    for name, size, weights in (("a", 8, b"1"), ("b", 8, b"1"), ("c", 9, b"1"), ("d", 8, b"2")):
+        folder = tmp_path / name
+        make_mixture(folder / "more", name=f"of-{size}")
+        (folder / "from").mkdir()
+        (folder / "from" / "adapter_config.json").write_text("{}")
+        (folder / "from" / "adapter_model.safetensors").write_bytes(weights)
+        found[name] = key(folder, mix=["more"], start="from")
+    assert found["a"].key == found["b"].key
+    assert len({found[name].key for name in "acd"}) == 3
+    assert found["a"].settings["mix"] == [str(tmp_path / "a" / "more")]
+    assert found["a"].settings["start"] == str(tmp_path / "a" / "from")
+    assert found["a"].trained_on == ["imax", str(tmp_path / "a" / "more")]
+    assert key(tmp_path).key not in {run.key for run in found.values()}
+    with pytest.raises(UserError, match="unknown recipe 'mor'"):
+        key(tmp_path / "a", mix=["mor"])
+    with pytest.raises(UserError, match=r"--start .*nowhere: no adapter_config.json there"):
+        key(tmp_path / "a", start="nowhere")
+
+
+def test_the_key_follows_the_files_that_a_recipe_reads(tmp_path):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    Image.new("L", (8, 8)).save(rows / "a.png")
+    found = []
+    for answer in ("yes", "no"):
+        (rows / "rows.csv").write_text(
+            f"image,patient_id,task,question,answer\na.png,p,vqa,Is it?,{answer}\n"
+        )
+        found.append(studies.plan(tmp_path, recipes=["rows"]).runs[0].key)
+    assert found[0] != found[1]

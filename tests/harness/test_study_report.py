@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from html.parser import HTMLParser
 
 import pytest
-import yaml
 
 from data_recipes.errors import UserError
 from eval.compare import AVERAGE
@@ -16,6 +14,7 @@ from harness.study.state import read_record, write_record
 from tests.eval.factories import make_mixture
 from tests.eval.run_folders import HOSTILE
 from tests.harness import studies
+from tests.harness.studies import line, report
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +27,7 @@ def told(plan, mixture, shares, **keys):
     for run in plan.runs:
         if run.arm.name in shares:
             studies.finish(plan, run, mixture, share=shares[run.arm.name], **keys)
-    build(plan)
-    return json.loads((plan.folder / "report" / "study.json").read_text())
+    return report(plan)
 
 
 def row(found, first, second, task=AVERAGE, model="tiny"):
@@ -38,10 +36,6 @@ def row(found, first, second, task=AVERAGE, model="tiny"):
         for one in found["differences"]
         if (one["first"], one["second"], one["task"], one["model"]) == (first, second, task, model)
     )
-
-
-def line(found, start):
-    return next(one for one in found["summary"] if one.startswith(start))
 
 
 def test_a_planted_difference_is_said_with_its_numbers_and_an_equal_arm_is_not_told_apart(tmp_path, mixture):
@@ -95,8 +89,7 @@ def test_seeds_that_disagree_widen_the_interval(tmp_path, mixture):
         plan = studies.plan(tmp_path / name, recipes=["imax", "dmax"], seeds=[1, 2, 3], reference="dmax")
         for run in plan.runs:
             studies.finish(plan, run, mixture, share=0.6 + spread * (run.seed - 2))
-        build(plan)
-        found = json.loads((plan.folder / "report" / "study.json").read_text())
+        found = report(plan)
         one = row(found, "imax", "dmax")
         width[name] = one["high"] - one["low"]
     assert width["wild"] > 2 * width["calm"]
@@ -150,7 +143,7 @@ def test_without_the_test_set_means_are_shown_and_nothing_is_compared(tmp_path):
     plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2], reference="dmax")
     studies.finish_all(plan, mixture, lambda run: 0.5)
     shutil.rmtree(mixture)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
+    found = report(plan)
     assert found["differences"] == []
     assert all(one["low"] is None and one["sd"] is not None for one in found["levels"])
     assert line(found, "The mixture these runs were scored on is not at hand")
@@ -158,143 +151,56 @@ def test_without_the_test_set_means_are_shown_and_nothing_is_compared(tmp_path):
 
 def test_models_are_compared_each_and_counted_together(tmp_path, mixture):
     plan = studies.plan(
-        tmp_path, recipes=["imax", "dmax"], models=["tiny", "other"], seeds=[1, 2, 3], reference="dmax"
+        tmp_path,
+        recipes=["imax", "dmax"],
+        models=studies.TWO,
+        seeds=[1, 2, 3],
+        reference="dmax",
     )
     for run in plan.runs:
         share = 0.9 if (run.arm.name, run.model.name) == ("imax", "tiny") else 0.4
         studies.finish(plan, run, mixture, share=share)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
+    found = report(plan)
     assert ": imax is better." in line(found, "imax − dmax with tiny: ")
     assert "no difference shown" in line(found, "imax − dmax with other: ")
     assert line(found, "Over 2 models imax is better than dmax with 1 and worse with 0 by intervals")
 
 
-def test_arms_that_differ_in_what_should_be_equal_are_warned_about(tmp_path, mixture):
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2])
-    for run in plan.runs:
-        if run.name != "dmax-tiny-s2":
-            trainable = {"imax": 10, "dmax": 12}[run.arm.name]
-            studies.finish(plan, run, mixture, share=0.5, parameters={"trainable": trainable})
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
-    assert "Runs with tiny differ in trainable parameters: 10, 12." in found["warnings"]
-    assert "Arms with tiny have different seeds so far (imax: 1, 2; dmax: 1)." in found["warnings"]
-    assert "Fairness: 2 warnings" in line(found, "Fairness")
-
-
-def test_a_match_that_was_not_reached_is_warned_about(tmp_path, mixture):
-    small = make_mixture(tmp_path / "small", train=20, test=60)
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"])
-    studies.finish(plan, plan.runs[0], mixture, share=0.5)
-    studies.finish(plan, plan.runs[1], small, share=0.5)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
-    values = {one["arm"]: one["values"] for one in found["fairness"]}
-    assert (values["imax"]["images"], values["imax"]["entries"]) == (30, 240)
-    assert (values["dmax"]["images"], values["dmax"]["entries"]) == (20, 160)
-    # 30 steps of 8 entries each, by TrainingArguments' default.
-    assert values["imax"]["drawn"] == values["dmax"]["drawn"] == 240
-    assert (
-        "dmax (tiny) was matched to imax in entries, yet has 160 training entries against 240."
-        in found["warnings"]
-    )
-
-
-def test_a_staged_run_counts_the_steps_and_data_of_its_stages(tmp_path, mixture):
-    from harness.study.costs import costs
-
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"])
-    run = plan.runs[0]
-    studies.finish(plan, run, mixture, share=0.5)
-    single = costs(run.folder)
-    for name in ("1-first", "2-clean"):
-        stage = run.folder / "stages" / name
-        stage.mkdir(parents=True)
-        for file in ("run.yaml", "provenance.json", "train.jsonl"):
-            shutil.copy(run.folder / file, stage / file)
-    both = costs(run.folder)
-    assert (both.steps, both.drawn, both.tokens_computed) == (2 * single.steps, 2 * single.drawn, 1000)
-    assert (both.images, both.entries) == (single.images, single.entries)  # the same data twice
-    assert both.train_seconds == 120
-    # Two more images beside thirty of the same ids.
-    more = make_mixture(tmp_path / "more", train=32)
-    settings = yaml.safe_load((stage / "run.yaml").read_text())
-    (stage / "run.yaml").write_text(yaml.safe_dump(settings | {"mix": [str(more)]}))
-    mixed = costs(run.folder)
-    assert (mixed.images, mixed.entries) == (single.images + 2, single.entries + 16)
-    record = read_record(run.folder)
-    record["attempts"].append({"step": "score", "seconds": None})
-    write_record(run.folder, record)
-    assert (costs(run.folder).seconds, costs(run.folder).killed) == (60.0, 1)
-
-
-def test_pseudo_labels_are_told_by_task_over_the_runs_of_an_arm(tmp_path, mixture):
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2], reference="imax")
-    studies.finish_all(plan, mixture, lambda run: 0.5)
-    for run, kept in zip((run for run in plan.runs if run.arm.name == "dmax"), (0.2, 0.6), strict=True):
-        known = {
-            "asked": 100,
-            "kept_fraction": kept,
-            "used": 100 * kept,
-            "funnel": [{"value": 60.0}, {"value": 80.0}],
-            "headline": "accuracy",
-            "used_value": 90.0,
-            "calibration": {"expected_error": kept},
-        }
-        unknown = {"asked": 300, "kept_fraction": 0.0, "used": 0, "funnel": [{}, {}]}
-        folder = run.folder / "stages" / "2-pseudo" / "mixture"
-        folder.mkdir(parents=True)
-        (folder / "pseudo.json").write_text(json.dumps({"tasks": {"vqa": known, "report": unknown}}))
-    report = build(plan)
-    found = json.loads((report.page.parent / "study.json").read_text())
-    rows = {row["task"]: row for row in found["pseudo_labels"]}
-    assert {row["arm"] for row in rows.values()} == {"dmax"}
-    vqa, bare = rows["vqa"], rows["report"]
-    assert (vqa["runs"], vqa["kept"], vqa["used"], vqa["calibration"]) == (2, 0.4, 40, 0.4)
-    assert (vqa["value"], vqa["value_kept"], vqa["value_used"]) == (60, 80, 90)
-    assert (bare["kept"], bare["headline"], bare["value"]) == (0, "", None)
-    assert line(found, "Pseudo-labels of dmax: ") == (
-        "Pseudo-labels of dmax: 10 % of the answers were kept; mean headline of 1 task 60.0 of all, "
-        "90.0 of those used."
-    )
-    assert "truth not known" in report.page.read_text()
-
-
-def test_density_and_transfer_have_their_parts(tmp_path, mixture):
+def test_over_models_an_arm_with_one_seed_is_not_counted_as_better(tmp_path, mixture):
     plan = studies.plan(
         tmp_path,
-        recipes=["imax"],
+        recipes=["imax", "dmax"],
+        models=studies.TWO,
         seeds=[1, 2, 3],
-        density=[1, 7.46],
-        transfer={"tasks": ["rec", "vqa"], "seeds": [1, 2, 3]},
+        reference="dmax",
     )
-    studies.finish_all(plan, mixture, lambda run: {"density-1": 0.2, "imax": 0.9}.get(run.arm.name, 0.5))
-    report = build(plan)
-    found = json.loads((report.page.parent / "study.json").read_text())
-    steep = next(one for one in found["density"]["differences"] if one["task"] == AVERAGE)
-    assert (steep["first"], steep["second"]) == ("density-7.46", "density-1")
-    assert steep["low"] > 0
-    assert "the interval excludes 0" in line(found, "Density at an equal number of entries")
-    deltas = {(one["first"], one["task"]): one for one in found["transfer"]["differences"]}
-    assert {name for name, _ in deltas} == {"only-rec", "only-vqa", "without-rec", "without-vqa"}
-    assert deltas["without-rec", AVERAGE]["value"] < 0
-    assert "of 12 pairs of a task left out and another one scored" in line(found, "Leaving one task out")
-    page = report.page.read_text()
-    assert "One task left out (tiny)" in page
-    assert 'title="[' in page
-    assert (report.page.parent / "figures" / "leave-one-out.svg").exists()
+    ones = [run for run in plan.runs if run.seed == 1]
+    for run in plan.runs:
+        if run in ones:
+            studies.finish(plan, run, mixture, share=0.9 if run.arm.name == "imax" else 0.4)
+    found = report(plan)
+    assert line(found, "imax against dmax over 2 models") == (
+        "imax against dmax over 2 models: one seed on a side with each, so nothing is said of the arms."
+    )
+    for run in plan.runs:
+        if run not in ones and run.model.name == "tiny":
+            studies.finish(plan, run, mixture, share=0.9 if run.arm.name == "imax" else 0.4)
+    found = report(plan)
+    assert line(found, "Over 2 models").endswith(
+        "better than dmax with 1 and worse with 0 by intervals that exclude 0; no difference is shown "
+        "with 0; 1 with one seed on a side not counted."
+    )
 
 
-def test_q_of_the_transfer_matrix_is_adjusted_over_the_whole_matrix(tmp_path, mixture):
-    plan = studies.plan(tmp_path, recipes=["imax"], seeds=[1, 2], transfer={"train_on_one": False})
-    studies.finish_all(plan, mixture, lambda run: 0.5)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
-    cells = sorted(
-        (one for one in found["transfer"]["differences"] if one["q"] is not None), key=lambda one: one["p"]
+def test_what_intervals_do_not_cover_and_how_many_there_are_is_said(tmp_path, mixture):
+    arms = ["imax", {"name": "same", "base": "imax", "arguments": {"lora_r": 2}}, "dmax"]
+    plan = studies.plan(tmp_path, recipes=arms, seeds=[1, 2], contrasts=[["same", "dmax"]])
+    found = told(plan, mixture, {"imax": 0.9, "same": 0.9, "dmax": 0.4})
+    assert line(found, "Each arm has one draw") == (
+        "Each arm has one draw of training images: intervals are for other test patients and other training "
+        "seeds, not for other training sets. 3 differences of averages are each judged by their own "
+        "interval, of which up to one in twenty excludes 0 where there is no difference."
     )
-    assert len(cells) == 49
-    lowest = 1.0
-    for place in range(49, 0, -1):  # Benjamini and Hochberg 1995, from the largest p down
-        lowest = min(lowest, cells[place - 1]["p"] * 49 / place)
-        assert cells[place - 1]["q"] == pytest.approx(lowest)
 
 
 class Page(HTMLParser):
@@ -322,21 +228,3 @@ def test_nothing_that_a_file_says_becomes_markup_or_mathematics(tmp_path, mixtur
     text = (plan.folder / "report" / "figures" / "scores.svg").read_text()
     assert "<script" not in text
     assert "costs $1 and $2" in text
-
-
-def test_dynamics_are_set_beside_scores_and_a_planted_relation_is_found(tmp_path, mixture):
-    plan = studies.plan(tmp_path, recipes=["imax", "dmax"], seeds=[1, 2, 3, 4], dynamics={"steps": "end"})
-    for number, run in enumerate(plan.runs):
-        studies.finish(plan, run, mixture, share=0.2 + 0.1 * (number ^ 1), decay=0.6 + 0.25 * number)
-    found = json.loads((build(plan).page.parent / "study.json").read_text())
-    entropy = next(
-        one
-        for one in found["correlations"]
-        if (one["quantity"], one["method"], one["within"]) == ("entropy", "spearman", False)
-    )
-    # The faster the spectrum decays, the lower its entropy; neighbours in score are exchanged.
-    assert entropy["high"] < 0
-    assert "8 runs in 2 arms: the interval excludes 0" in line(
-        found, "SE at the end and the average, over runs"
-    )
-    assert all(run["dynamics"]["entropy"] > 0 for run in found["runs"])

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +12,20 @@ from data_recipes.errors import UserError
 from data_recipes.records import Mixture
 from data_recipes.store import read_mixture, write_mixture
 from harness.study import work
-from harness.study.arms import Arm
-from harness.study.locks import held, lock
-from harness.study.planning import Run
-from harness.study.spec import Model
-from harness.study.state import DONE, FAILED, MISSING, RUNNING, lock_file, read_record, state_of, write_record
+from harness.study.locks import lock
+from harness.study.state import (
+    DONE,
+    FAILED,
+    MISSING,
+    RUNNING,
+    lock_file,
+    read_record,
+    state_of,
+    write_record,
+)
 from tests.eval.factories import make_mixture
 from tests.harness import studies
-from tests.harness.studies import HOLD
+from tests.harness.studies import SCORE, TRAIN, commands
 
 
 @pytest.fixture
@@ -35,50 +36,6 @@ def plan(tmp_path):
 @pytest.fixture
 def mixture(tmp_path):
     return make_mixture(tmp_path / "mixture")
-
-
-def wait_for(condition):
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def test_a_lock_is_held_by_one_and_freed_by_a_kill(tmp_path):
-    path = tmp_path / "lock"
-    assert not held(path)
-    script = (
-        HOLD + f"with lock(Path({str(path)!r})) as file: print(file is not None, flush=True); time.sleep(600)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "True\n"
-    assert held(path)
-    with lock(path) as file:
-        assert file is None
-    process.kill()
-    process.wait()
-    assert not held(path)
-    with lock(path) as file:
-        assert file is not None
-        assert held(path)
-
-
-def test_a_child_that_was_given_the_lock_keeps_it_when_its_parent_is_killed(tmp_path):
-    path = tmp_path / "lock"
-    script = HOLD + (
-        "import subprocess\n"
-        f"with lock(Path({str(path)!r})) as file:\n"
-        "    sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
-        "    child = subprocess.Popen(sleep, pass_fds=(file,))\n"
-        "    print(child.pid, flush=True); time.sleep(600)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    child = int(process.stdout.readline())
-    process.kill()
-    process.wait()
-    assert held(path)
-    os.kill(child, signal.SIGKILL)
-    wait_for(lambda: not held(path))
 
 
 def test_states_are_read_from_files_and_locks(plan, mixture):
@@ -105,22 +62,6 @@ def test_a_finished_run_is_scored_again_only_when_its_scoring_changed(tmp_path, 
     assert state_of(plan, plan.runs[0]).kind == DONE
     assert state_of(other, other.runs[0]).kind == MISSING
     assert state_of(other, other.runs[0]).detail == "trained"
-
-
-def commands(monkeypatch, train, score="pass"):
-    """Python lines in place of training and scoring."""
-    for name, script in (("_train", train), ("_score", score)):
-        monkeypatch.setattr(
-            work, name, lambda plan, run, script=script: [sys.executable, "-c", script, str(run.folder)]
-        )
-
-
-TRAIN = (  # and uses the processor for a while
-    "import time\nwhile time.process_time() < 0.2: pass\n"
-    "import sys, json; from pathlib import Path; folder = Path(sys.argv[1]); (folder / 'adapter').mkdir()\n"
-    "(folder / 'provenance.json').write_text(json.dumps({'finished': 'now'}))"
-)
-SCORE = "import sys; from pathlib import Path; (Path(sys.argv[1]) / 'scores.json').write_text('{}')"
 
 
 def test_a_worker_trains_and_scores_and_records_what_it_took(plan, monkeypatch):
@@ -198,7 +139,7 @@ def test_training_gets_its_settings_as_a_file_that_train_py_reads(plan, monkeypa
 
 def test_staged_recipes_share_their_stages(tmp_path):
     (tmp_path / "staged.yaml").write_text(
-        yaml.safe_dump({"style": "staged", "stages": [{"mixture": "dmax"}]})
+        yaml.safe_dump({"style": "staged", "stages": [{"name": "a", "mixture": "dmax"}]})
     )
     plan = studies.plan(tmp_path, recipes=["staged.yaml", "dmax"])
     settings = [yaml.safe_load(Path(work._train(plan, run)[2]).read_text()) for run in plan.runs]
@@ -219,24 +160,43 @@ def test_equal_steps_draw_as_many_entries_as_the_matched_recipe_in_its_epochs(tm
     assert work.equal_steps(plan.runs[0]) == {}
 
 
-def test_a_run_is_not_scored_on_patients_it_was_trained_on(tmp_path):
-    scored = make_mixture(tmp_path / "scored")
-    trained = tmp_path / "trained"
-    sound = read_mixture(make_mixture(trained))
-
-    def check(folder):
-        arm = Arm("a", "a", str(folder), {}, [1], evaluate_on=str(scored))
-        work._keep_apart(Run("a", arm, Model(name="tiny"), 1, tmp_path, {}, "", "", tmp_path))
-
-    check(trained)
-    first = next(image for image in sound.images if image.split == "train")
+@pytest.fixture
+def apart(tmp_path):
+    """Folders of mixtures: `scored`; `sound`, with other training patients; `leaky`, which trains on one that
+    `scored` holds out."""
+    scored, sound, leaky = (tmp_path / name for name in ("scored", "sound", "leaky"))
+    for folder in (scored, sound, leaky):
+        make_mixture(folder)
+    found = read_mixture(leaky)
+    first = next(image for image in found.images if image.split == "train")
     planted = [
         replace(image, patient_id="test-p0") if image is first else image
-        for image in sound.images
+        for image in found.images
         if image.split == "train"
     ]
     kept = {image.image_id for image in planted}
-    entries = [entry for entry in sound.entries if entry.image_id in kept]
-    write_mixture(Mixture(tuple(planted), tuple(entries), sound.meta), trained)
-    with pytest.raises(UserError, match=r"trains on 1 held-out patients of .*test-p0"):
-        check(trained)
+    entries = [entry for entry in found.entries if entry.image_id in kept]
+    write_mixture(Mixture(tuple(planted), tuple(entries), found.meta), leaky)
+    return scored, sound, leaky
+
+
+def staged_on(path, *mixtures):
+    stages = [{"name": f"s{n}", "mixture": str(mixture), "epochs": 1} for n, mixture in enumerate(mixtures)]
+    path.write_text(yaml.safe_dump({"style": "staged", "stages": stages}))
+    return str(path)
+
+
+def test_a_run_is_not_trained_and_scored_on_the_same_patients_by_whatever_mixture_it_reads(tmp_path, apart):
+    scored, sound, leaky = apart
+
+    def steps(recipe, **keys):
+        plan = studies.plan(tmp_path, recipes=[str(recipe)], evaluation={"mixture": str(scored)}, **keys)
+        return [lambda step=step: step(plan, plan.runs[0]) for step in (work._train, work._score)]
+
+    staged = staged_on(tmp_path / "staged.yaml", sound, sound)
+    for step in [*steps(sound), *steps(staged), *steps(sound, arguments={"mix": [str(sound)]})]:
+        step()
+    leaking = staged_on(tmp_path / "leaking.yaml", sound, leaky)
+    for step in [*steps(leaky), *steps(leaking), *steps(sound, arguments={"mix": [str(leaky)]})]:
+        with pytest.raises(UserError, match=r"leakage: 1 patients .*leaky, such as test-p0"):
+            step()
