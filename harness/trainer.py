@@ -6,7 +6,7 @@ Legend: B rows, L tokens, N trained tokens (labels that are not IGNORE), E entri
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,10 @@ class HarnessTrainer(Trainer):  # type: ignore[misc]
                 f"--lr_scheduler_type {self.args.lr_scheduler_type}: a part of a longer schedule needs one "
                 "that follows from the step alone, such as cosine, linear or constant_with_warmup"
             )
-        shifted = [lambda step, at=at: at(step + before) for at in found.lr_lambdas]
+        shifted: list[Callable[[int], float]] = [
+            lambda step, at=at: at(step + before)  # type: ignore[misc]
+            for at in found.lr_lambdas
+        ]
         self.lr_scheduler = LambdaLR(found.optimizer, shifted)
         return self.lr_scheduler
 
