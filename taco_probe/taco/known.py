@@ -165,7 +165,7 @@ def leave_one_dataset_out(
 
 def ranks(embeddings: Embeddings, datasets: Sequence[str]) -> pl.DataFrame:
     """A row for each task on each of `datasets`: at which rank, from 1, its task lies among the centres of
-    the other datasets' tasks. A task that no other dataset has is left out.
+    the other datasets' tasks, ties shared. A task that no other dataset has is left out.
 
     Raises:
         UserError: a dataset that is not there, or nothing that can be judged.
@@ -185,11 +185,12 @@ def ranks(embeddings: Embeddings, datasets: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _rank(apart: Floats, task: int) -> int | None:
-    """From 1; ties are half above. None for a task without a centre."""
-    if not np.isfinite(apart[task]):
+def _rank(apart: Floats, task: int) -> float | None:
+    """From 1; of the tasks at the same distance half are above. None for a task without a centre."""
+    own = apart[task]
+    if not np.isfinite(own):
         return None
-    return 1 + int((apart < apart[task]).sum())
+    return float(1 + (apart < own).sum() + ((apart == own).sum() - 1) / 2)
 
 
 def _unit(vectors: Floats, known: NDArray[np.bool_]) -> Floats:

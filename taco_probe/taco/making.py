@@ -213,38 +213,61 @@ def _arrays(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def _made(wanted: Wanted, start: int) -> Iterator[tuple[Instance, Row]]:
     """An instance with its row; then, for an anchor in row `start`, its alterations."""
     task, rng = TASKS[wanted.task], np.random.default_rng(wanted.seed)
+    kept: Read = _SHARED["read"][wanted.dataset]
     tasks = [wanted.task, *([wanted.other_task] if wanted.other_task else [])]
     image, labels = _piece(wanted.dataset, wanted.image, tasks, rng)
     strength = None if task.strengths is None else float(rng.uniform(*task.strengths))
     seed = int(rng.integers(2**32))
+    name = f"{wanted.dataset}[{wanted.image}]"
+    about = (wanted.task, task.category, wanted.dataset, kept.dataset.modality, name)
 
-    def row(strength: float | None, alteration: str = "", by: float = 0.0, anchor: int = -1) -> Row:
-        dataset: Dataset = _SHARED["read"][wanted.dataset].dataset
-        name = f"{wanted.dataset}[{wanted.image}]"
-        about = (wanted.task, task.category, wanted.dataset, dataset.modality, name)
-        return (*about, strength, wanted.failure, alteration, by, anchor, seed)
+    def row(
+        strength: float | None, failure: str = "", alteration: str = "", by: float = 0.0, anchor: int = -1
+    ) -> Row:
+        return (*about, strength, failure, alteration, by, anchor, seed)
 
-    if wanted.failure:
-        other = None
-        if wanted.failure == "other_image":
-            piece = _piece(wanted.dataset, wanted.other, [wanted.task], rng)
-            other = task(*piece, strength=strength, seed=seed)
-        elif wanted.failure == "other_task":
-            other = TASKS[wanted.other_task](image, labels, seed=seed)
-        yield (
-            fail(wanted.failure, task, image, labels, seed=seed, strength=strength, other=other),
-            row(strength),
-        )
-        return
+    for attempt in range(_TRIES if wanted.failure else 0):
+        if attempt:
+            image, labels = _piece(wanted.dataset, wanted.image, tasks, rng)
+        failed = _failed(wanted, image, labels, strength, seed, rng)
+        right = task(image, labels, strength=strength, seed=seed)
+        if not _looks_like(failed, right):
+            yield failed, row(strength, wanted.failure)
+            return
+    # A failure that changes nothing, such as a blank target where the image is black, is none.
     made = task(image, labels, strength=strength, seed=seed)
     yield made, row(strength)
     if not wanted.follow:
         return
     for kind in ALTERATIONS:
         for by in STRENGTHS:
-            yield alter(made, kind, by, seed=seed), row(strength, kind, by, start)
+            yield alter(made, kind, by, seed=seed), row(strength, "", kind, by, start)
     for by in STRENGTHS if task.strengths is not None else ():
-        yield task(image, labels, strength=by, seed=seed), row(by, SWEEP, by, start)
+        yield task(image, labels, strength=by, seed=seed), row(by, "", SWEEP, by, start)
+
+
+def _failed(
+    wanted: Wanted,
+    image: Array,
+    labels: Labels | None,
+    strength: float | None,
+    seed: int,
+    rng: np.random.Generator,
+) -> Instance:
+    """The failed instance that is wanted, of this piece."""
+    task, other = TASKS[wanted.task], None
+    if wanted.failure == "other_image":
+        piece = _piece(wanted.dataset, wanted.other, [wanted.task], rng)
+        other = task(*piece, strength=strength, seed=seed)
+    elif wanted.failure == "other_task":
+        other = TASKS[wanted.other_task](image, labels, seed=seed)
+    return fail(wanted.failure, task, image, labels, seed=seed, strength=strength, other=other)
+
+
+def _looks_like(one: Instance, other: Instance) -> bool:
+    """Whether two instances are the same as pools keep them."""
+    size: int = _SHARED["settings"].size
+    return all(np.array_equal(pixels(a, size), pixels(b, size)) for a, b in zip(one, other, strict=True))
 
 
 def pixels(image: Array, size: int) -> NDArray[np.uint8]:

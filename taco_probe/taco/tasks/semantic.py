@@ -50,8 +50,8 @@ def boxes(labels: Labels, rng: Random) -> Array:
     target = np.zeros(labels.shape, np.float32)
     thick = max(1, min(labels.shape) // 64)
     for rows, columns in ndimage.find_objects(regions(labels)):
-        target[rows, columns] = 1
-        target[rows.start + thick : rows.stop - thick, columns.start + thick : columns.stop - thick] = 0
+        box = target[rows, columns]
+        box[:thick] = box[-thick:] = box[:, :thick] = box[:, -thick:] = 1
     return target
 
 

@@ -163,6 +163,15 @@ def test_the_adjusted_rand_index_is_scikit_learns(pairs):
     assert clusters.adjusted_rand(first, second) == pytest.approx(adjusted_rand_score(first, second))
 
 
+def test_a_task_that_cannot_be_compared_is_nobodys_nearest_and_has_none():
+    apart = np.array([[0, 0.1, 0.9, 0.9], [0.1, 0, 0.9, 0.9], [0.9, 0.9, 0, 0.1], [0.9, 0.9, 0.1, 0]])
+    more = np.full((5, 5), np.nan)
+    more[:4, :4] = apart
+    assert clusters.nearest_shares(apart, np.array([0, 0, 1, 1])) == 1
+    assert clusters.nearest_shares(more, np.array([0, 0, 1, 1, 1])) == 1
+    assert np.isnan(clusters.nearest_shares(np.full((3, 3), np.nan), np.array([0, 1, 2])))
+
+
 def test_merges_that_noise_decides_have_little_support():
     """Four tasks are equally far from each other: which two are joined first, each resample says anew."""
     centres = orthogonal("abcd", 32) | {"e": unit(np.eye(32)[0] + 0.1 * np.eye(32)[9])}

@@ -10,6 +10,7 @@ import pytest
 
 from data_recipes.errors import UserError
 from taco_probe.taco import making, pools, sources
+from taco_probe.taco.data import from_arrays
 from taco_probe.taco.making import cut, pixels, read_all
 from taco_probe.taco.plan import PARTS, SWEEP, Part, Wanted, images_of, plan
 from taco_probe.taco.pool import COLUMNS, open_pool
@@ -197,6 +198,30 @@ def test_pixels_are_means_of_two_by_two():
     assert np.abs(pixels(image, 32) - expected).max() <= 0.501
     grey = pixels(image[..., 0], 32)
     assert (grey[..., 0] == grey[..., 2]).all()
+
+
+def test_no_failed_instance_is_a_right_one_of_any_task(home: Path):
+    """Whole images, so that tasks without chance give the same pair wherever they are made."""
+    tasks = ("foreground_mask", "boundary", "denoise_gaussian", "deblur", "flip_vertical", "inversion")
+    for folder in made(tiny(crop=1.0, tasks_used=tasks, pool=24), "train", "test").values():
+        pool = open_pool(folder)
+        pairs = [a.tobytes() + b.tobytes() for a, b in zip(pool.inputs, pool.targets, strict=True)]
+        failed = (pool.rows["failure"] != "").to_list()
+        right = {pair for pair, wrong in zip(pairs, failed, strict=True) if not wrong}
+        assert set(pool.rows["failure"]) >= {"", "other_task"}
+        assert not [pair for pair, wrong in zip(pairs, failed, strict=True) if wrong and pair in right]
+
+
+def test_a_failure_that_changes_nothing_of_any_piece_is_an_instance_as_it_should_be(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of a black image a black target is right."""
+    black = from_arrays("one", "noise", np.zeros((4, 40, 40), np.uint8))
+    monkeypatch.setattr(pools, "open_source", lambda name, place: black)
+    asked = tiny(datasets=("one",), held_out=(), tasks_used=("denoise_gaussian", "inversion"), pool=12)
+    rows = open_pool(made(asked, "train")["train"]).rows
+    assert set(rows.filter(pl.col("task") == "denoise_gaussian")["failure"]) == {"", "other_task"}
+    assert "blank" in set(rows.filter(pl.col("task") == "inversion")["failure"])
 
 
 def test_only_so_many_images_of_a_large_dataset_are_read(monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ import pytest
 from data_recipes.errors import UserError
 from taco_probe.taco.data.folder import Pairs
 from taco_probe.taco.embeddings import Embeddings
-from taco_probe.taco.known import Known, leave_one_dataset_out
+from taco_probe.taco.known import Known, leave_one_dataset_out, ranks
 from taco_probe.taco.nearest import nearest
 from taco_probe.taco.newcomer import OWN, newcomer
 from taco_probe.taco.recommend import public
@@ -135,6 +135,16 @@ def test_few_folders_that_are_like_what_is_known_are_called_unlike(known):
         beyond += sum(own[task == one].mean() > limits.group for one in np.unique(task))
     assert limits.groups == len(TASKS) * len(DATASETS)
     assert 1 <= beyond <= 2
+
+
+def test_tasks_that_lie_at_one_place_are_not_named_right():
+    """Ties are half above: equal distances to T tasks are rank (T + 1) / 2, not 1."""
+    known = planted.embeddings(planted.rows(TASKS, DATASETS, 5))
+    collapsed = Embeddings(np.ones_like(known.vectors), known.rows)
+    assert set(ranks(collapsed, DATASETS)["rank"]) == {(len(TASKS) + 1) / 2}
+    found = leave_one_dataset_out(collapsed, DATASETS)
+    assert found["top1"]["value"] == 0
+    assert found["top5"]["value"] == 1
 
 
 def test_distances_are_of_cosine_to_the_mean_of_the_datasets_means():
