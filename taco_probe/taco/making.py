@@ -127,9 +127,7 @@ def _one_thread() -> None:
 
 
 def _spread(dataset: Dataset) -> Dataset:
-    if len(dataset) <= IMAGES:
-        return dataset
-    return dataset.only([int(k) for k in np.linspace(0, len(dataset) - 1, IMAGES).round()])
+    return dataset.only(dataset.spread(IMAGES))
 
 
 def _read_one(job: tuple[str, int]) -> tuple[Picture | None, Allowed, str]:
@@ -219,7 +217,8 @@ def _made(wanted: Wanted, start: int) -> Iterator[tuple[Instance, Row]]:
     strength = None if task.strengths is None else float(rng.uniform(*task.strengths))
     seed = int(rng.integers(2**32))
     name = f"{wanted.dataset}[{wanted.image}]"
-    about = (wanted.task, task.category, wanted.dataset, kept.dataset.modality, name)
+    dataset = kept.dataset
+    about = (wanted.task, task.category, dataset.name, dataset.comes_from, dataset.modality, name)
 
     def row(
         strength: float | None, failure: str = "", alteration: str = "", by: float = 0.0, anchor: int = -1

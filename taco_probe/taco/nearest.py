@@ -87,11 +87,11 @@ def _against_tasks(part: Embeddings, what: Known, draws: Floats) -> list[dict[st
     is also depends on which datasets are known: they are resampled too."""
     image = part.rows["image"].cast(pl.Int64).to_numpy()
     rng = np.random.default_rng(SEED)
-    count = len(what.datasets)
+    count = int(what.home.max()) + 1
     first = np.zeros(len(what.tasks))
     for draw in draws[1 : 1 + DATASET_RESAMPLES]:
         weight = draw[image]
-        times = rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
+        times = rng.multinomial(count, np.full(count, 1 / count))[what.home].astype(np.float64)
         if weight.any():
             mean = (weight / weight.sum()) @ part.unit
             apart = distances(mean[None], what.centres(weight=times))[0]

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
 
-# A row: what its instance is. `failure` and `alteration` are "" for an instance as its task makes it;
+# A row: what its instance is. `origin` names the pictures or patients that the dataset is of: datasets of one
+# origin are no independent samples. `failure` and `alteration` are "" for an instance as its task makes it;
 # `anchor` is the number of the row that an altered instance was made from, -1 for others.
 COLUMNS: dict[str, Any] = {
-    "task": pl.String, "category": pl.String, "dataset": pl.String, "modality": pl.String, "image": pl.String,
-    "strength": pl.Float64, "failure": pl.String, "alteration": pl.String, "altered_by": pl.Float64,
-    "anchor": pl.Int64, "seed": pl.Int64,
+    "task": pl.String, "category": pl.String, "dataset": pl.String, "origin": pl.String,
+    "modality": pl.String, "image": pl.String, "strength": pl.Float64, "failure": pl.String,
+    "alteration": pl.String, "altered_by": pl.Float64, "anchor": pl.Int64, "seed": pl.Int64,
 }  # fmt: skip
 
 

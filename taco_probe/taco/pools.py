@@ -23,7 +23,7 @@ from taco_probe.taco import making
 from taco_probe.taco.plan import PARTS, Part, able, plan
 from taco_probe.taco.pool import COLUMNS, Pool, open_pool
 from taco_probe.taco.settings import Settings
-from taco_probe.taco.sources import check_names, code, fingerprint, open_source
+from taco_probe.taco.sources import check_names, check_origins, code, fingerprint, open_source
 
 _SIZES: dict[Part, str] = {"train": "pool", "test": "test_pool", "paths": "anchors"}
 _COMMON = ("size", "tasks_used", "crop", "pool_seed")
@@ -49,6 +49,7 @@ def pools(
     """
     places = dict(places or {})
     check_names((*settings.datasets, *settings.held_out), places)
+    check_origins(settings, places)
     if not settings.datasets:
         raise UserError("no dataset to train on: name some with --datasets, or add one with --data")
     folders = {part: folder_of(part, settings, places) for part in parts}

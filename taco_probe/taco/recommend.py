@@ -81,9 +81,9 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     if found["tasks"] and (accuracy := found["accuracy"]):
         first, fifth = accuracy["top1"], accuracy["top5"]
         said.append(
-            f"On {first['n']} left-out datasets this run names the task right in {first['value']:.0%} of "
-            f"{accuracy['folders']} cases (chance {accuracy['chance1']:.0%}), and has it among the first "
-            f"five in {fifth['value']:.0%}."
+            f"On {len(accuracy['by_dataset'])} left-out datasets this run names the task right in "
+            f"{first['value']:.0%} of {accuracy['folders']} cases (chance {accuracy['chance1']:.0%}), and "
+            f"has it among the first five in {fifth['value']:.0%}."
         )
     if found["readings"]:
         one = found["readings"][0]

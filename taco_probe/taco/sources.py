@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from data_recipes.errors import UserError, unknown
-from taco_probe.taco.data import Dataset, by_name, folder, medmnist, medsegbench, offline
+from taco_probe.taco.data import Dataset, by_name, folder, medmnist, medsegbench, npz, offline, origin_of
 from taco_probe.taco.data.packages import PACKAGED
 from taco_probe.taco.settings import Settings
 
@@ -37,7 +37,7 @@ _CODE = (
 
 def with_datasets(settings: Settings, extra: Mapping[str, Path] | None = None) -> Settings:
     """The settings with datasets named: where none are, those of TRAINED_ON and HELD_OUT that are installed
-    here; a dataset of the user's that is named in neither is trained on.
+    here and share no origin with those that are named; one of the user's that is not named is trained on.
 
     Raises:
         UserError: nothing is installed.
@@ -45,10 +45,12 @@ def with_datasets(settings: Settings, extra: Mapping[str, Path] | None = None) -
     here, extra = set(offline()), extra or {}
     chosen, held_out = settings.datasets, settings.held_out
     if not chosen:
-        chosen = tuple(name for name in TRAINED_ON if name in here and name not in held_out)
-        chosen += tuple(name for name in extra if name not in held_out)
+        known = {_origin(name, extra.get(name)) for name in held_out}
+        chosen = tuple(name for name in TRAINED_ON if name in here and _origin(name) not in known)
+    chosen += tuple(name for name in extra if name not in (*chosen, *held_out))
     if not held_out:
-        held_out = tuple(name for name in HELD_OUT if name in here and name not in chosen)
+        known = {_origin(name, extra.get(name)) for name in chosen}
+        held_out = tuple(name for name in HELD_OUT if name in here and _origin(name) not in known)
     return settings.model_copy(update={"datasets": chosen, "held_out": held_out})
 
 
@@ -92,6 +94,22 @@ def check_names(names: Sequence[str], places: Mapping[str, Path]) -> None:
     for name in names:
         if name not in places and name not in offline():
             raise unknown("dataset", name, (*offline(), *places), "--data NAME=PATH adds one")
+
+
+def check_origins(settings: Settings, places: Mapping[str, Path]) -> None:
+    """Raises UserError: a dataset that is trained on and one that is held out have images or patients in
+    common."""
+    held_out = {_origin(name, places.get(name)): name for name in settings.held_out}
+    for name in settings.datasets:
+        if other := held_out.get(_origin(name, places.get(name))):
+            raise UserError(
+                f"{name} is trained on and {other} held out, but they have images or patients in common: "
+                "put both on one side"
+            )
+
+
+def _origin(name: str, place: Path | None = None) -> str:
+    return origin_of(name) if place is None else npz.origin(place) or name
 
 
 def fingerprint(name: str, place: Path | None = None) -> str:

@@ -76,8 +76,14 @@ def analyse(
         name: [(run.seed, run.embedded("test", quiet=quiet)) for run in group]
         for name, group in groups.items()
     }
-    others = _baselines(groups[main], dict(weights or {}), quiet=quiet)
     held_out = settings[main].held_out
+    first = test[main][0][1]
+    if retrieval.plain(first).where(pl.col("dataset").is_in(list(held_out))).rows.is_empty():
+        raise UserError(
+            f"{groups[main][0].folder}: its test pool has no instance of a held-out dataset "
+            f"({', '.join(held_out)}): pool.json there says why"
+        )
+    others = _baselines(groups[main], dict(weights or {}), quiet=quiet)
     with Progress("retrieval", len(test) + len(others), "encoder", quiet=quiet) as progress:
         studied: dict[str, Studied] = {}
         for name, seeded in (test | others).items():
@@ -87,7 +93,6 @@ def analyse(
                 {g: [(seed, retrieval.across(one, g, held_out)) for seed, one in seeded] for g in galleries},
             )
             progress.step()
-    first = test[main][0][1]
     found: Found = {"runs": _runs(groups, main, first), "retrieval": _retrieval(studied, test, main, first)}
     found["controls"] = _controls(studied, settings, main)
     found["baselines"] = {

@@ -21,10 +21,17 @@ NATURAL = ("photograph",)  # modalities of pictures that are not medical
 Seeded = list[tuple[int | None, Embeddings]]
 
 
-def nearest(embedded: Seeded, held_out: Sequence[str]) -> Found:
+def nearest(embedded: Seeded, held_out: Sequence[str]) -> Found | None:
     """How often `imax taco nearest` names the task of a dataset that it does not know: each task on each
-    held-out dataset stands for a folder, and is ranked among the tasks of all other datasets."""
-    tasks = retrieval.plain(embedded[0][1]).rows["task"].n_unique()
+    held-out dataset stands for a folder, and is ranked among the tasks of all other datasets. None where no
+    held-out dataset has a task that another has."""
+    rows = retrieval.plain(embedded[0][1]).rows
+    tasks = rows["task"].n_unique()
+    held_out = [name for name in held_out if name in set(rows["dataset"])]
+    elsewhere = rows.select("task", "origin").unique()["task"].value_counts().filter(pl.col("count") > 1)
+    new = pl.col("dataset").is_in(held_out) & pl.col("task").is_in(elsewhere["task"].to_list())
+    if rows.filter(new).is_empty():
+        return None
     runs_, folders = [], 0
     for seed, one in embedded:
         ranks = known.ranks(one, held_out).with_columns(image=pl.col("task"))

@@ -28,7 +28,6 @@ from taco_probe.taco.analysis.intervals import (
     codes,
     contrast,
     measured,
-    origin,
     over_seeds,
 )
 from taco_probe.taco.analysis.ranking import Codes
@@ -36,7 +35,7 @@ from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings
 
 MEASURES = ("silhouette_task", "silhouette_category", "margin", "peakedness", "top1", "map", "auroc")
-_CELL = ("task", "dataset")
+_CELL = ("task", "dataset", "origin")
 
 
 def sharpness(
@@ -74,10 +73,10 @@ def _to_centres(embeddings: Embeddings, right: Embeddings) -> tuple[Values, Code
     that has no right instances."""
     cells = silhouette.centres(right.unit, right.rows.select(_CELL))
     tasks = sorted(cells.rows["task"].unique())
-    of_cell, home = codes(cells.rows["task"]), origin(cells.rows["dataset"]).to_numpy()
+    of_cell, home = codes(cells.rows["task"]), cells.rows["origin"].to_numpy()
     number = {name: place for place, name in enumerate(tasks)}
     task = np.array([number.get(name, -1) for name in embeddings.rows["task"]], np.int64)
-    dataset = origin(embeddings.rows["dataset"]).to_numpy()
+    dataset = embeddings.rows["origin"].to_numpy()
     found = np.full((len(task), len(tasks)), -np.inf)
     for name in np.unique(dataset):
         other = home != name
@@ -94,7 +93,7 @@ def _peakedness(right: Embeddings, seed: int | None) -> Measured:
     cells = silhouette.centres(right.unit, right.rows.select(_CELL))
     task, dataset = codes(cells.rows["task"]), codes(cells.rows["dataset"])
     distances = 1.0 - (cells.unit @ cells.unit.T).astype(np.float64)
-    unit = codes(origin(cells.rows["dataset"]))
+    unit = codes(cells.rows["origin"])
     units = int(unit.max()) + 1
     every = np.ones(len(task), bool)
     without = [_peak(distances, task, dataset, unit != u) for u in range(units)]

@@ -79,7 +79,7 @@ def _row(
     found = estimate(
         [shift[0] / scale for shift, scale in zip(shifts, scales, strict=True)],
         [shift[1:] / scale for shift, scale in zip(shifts, scales, strict=True)],
-        len(groups.datasets),
+        groups.units,
         least=0,
     )
     return {

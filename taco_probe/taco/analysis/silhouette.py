@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from taco_probe.taco.analysis import shuffling
-from taco_probe.taco.analysis.intervals import FEWEST, Found, Measured, Values, average, codes, origin
+from taco_probe.taco.analysis.intervals import FEWEST, Found, Measured, Values, average, codes
 from taco_probe.taco.analysis.ranking import Codes
 from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings, Vectors
@@ -65,8 +65,10 @@ class Points:
 def points(embeddings: Embeddings, by: By, level: Level) -> Points:
     """What a silhouette is taken over."""
     if level == "instances":
-        return Points(embeddings.unit, embeddings.rows.select("task", "category", "dataset", "image"))
-    cells = centres(embeddings.unit, embeddings.rows.select("task", "category", "dataset"))
+        return Points(
+            embeddings.unit, embeddings.rows.select("task", "category", "dataset", "origin", "image")
+        )
+    cells = centres(embeddings.unit, embeddings.rows.select("task", "category", "dataset", "origin"))
     return cells if by == "task" else centres(cells.unit, cells.rows.select("task", "category"))
 
 
@@ -83,12 +85,12 @@ def measured(embeddings: Embeddings, by: By, level: Level, seed: int | None = No
     """The mean silhouette, and what it is without each dataset."""
     right = plain(embeddings)
     whole = points(right, by, level)
-    names = sorted(origin(right.rows["dataset"]).unique())
+    names = sorted(right.rows["origin"].unique())
     if len(names) < FEWEST:
         without: list[float] = []
     elif by == "category" and level == "centroids":
         cells = points(right, "task", "centroids")
-        kept = ((origin(cells.rows["dataset"]) != name).to_numpy() for name in names)
+        kept = ((cells.rows["origin"] != name).to_numpy() for name in names)
         means = (centres(cells.unit[k], cells.rows.filter(k).select("task", "category")) for k in kept)
         without = [_mean(mean, by) for mean in means]
     else:
@@ -107,7 +109,7 @@ def _without_each(found: Points, by: By) -> list[float]:
     """The mean silhouette without each dataset."""
     task, category = found.labelled
     labels = task if by == "task" else category[task]
-    dataset = codes(origin(found.rows["dataset"]))
+    dataset = codes(found.rows["origin"])
     clusters, datasets = int(labels.max()) + 1, int(dataset.max()) + 1
     cell = dataset * clusters + labels
     sums = np.zeros((datasets * clusters, found.unit.shape[1]), np.float32)

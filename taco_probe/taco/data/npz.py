@@ -57,6 +57,7 @@ def medsegbench(
         masks,
         labels=labels or ("instances" if row and row.labels != "classes" else "classes"),
         names=[f"{path}: {image_key}[{k}]" for k in range(len(images))],
+        origin=origin(path),
     )
 
 
@@ -84,7 +85,15 @@ def medmnist(path: Path, *, split: str = "train", slices: int = 1, modality: str
     elif slices != 1:
         raise UserError(f"{path}: has images, not volumes: leave slices out")
     row = _row(path)
-    return from_arrays(path.stem, modality or (row.modality if row else "unknown"), images, names=names)
+    return from_arrays(
+        path.stem, modality or (row.modality if row else "unknown"), images, names=names, origin=origin(path)
+    )
+
+
+def origin(path: Path) -> str:
+    """Of which pictures or patients a file of the table is, as of Dataset; "" for others."""
+    row = _row(path)
+    return (row.origin or row.name) if row else ""
 
 
 def _open(path: Path, split: str) -> tuple[str, ...]:

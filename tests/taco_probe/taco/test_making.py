@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,42 @@ def test_unknown_datasets_and_places_are_refused(tmp_path: Path, home: Path):
         sources.read_places([f"kvasir={tmp_path}/none"])
     with pytest.raises(UserError, match="there already"):
         sources.read_places([f"retina={tmp_path}"])
+
+
+def test_what_shares_images_or_patients_is_not_trained_on_and_held_out(tmp_path: Path, home: Path):
+    places = {"mine": tmp_path / "organamnist_64.npz", "other": tmp_path / "organcmnist.npz"}
+    for trained, held_out in ((("chest_ct", "mni_brain"), "ct_radiographs"), (("mine",), "other")):
+        asked = tiny(datasets=trained, held_out=(held_out,))
+        with pytest.raises(UserError, match=f"{trained[0]} is trained on and {held_out} held out"):
+            sources.check_origins(asked, places)
+    sources.check_origins(tiny(datasets=("mine", "other"), held_out=("chest_ct",)), places)
+
+
+def test_datasets_that_are_not_named_share_nothing_with_those_that_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sources, "offline", lambda: (*sources.TRAINED_ON, *sources.HELD_OUT))
+    found = sources.with_datasets(tiny(datasets=("chest_ct", "mni_brain"), held_out=()))
+    assert set(found.held_out) == set(sources.HELD_OUT) - {"chest_ct", "ct_radiographs"}
+    cells = {"cells": Path("cellnuclei_256.npz")}  # of the same competition as dsb_nuclei
+    found = sources.with_datasets(tiny(datasets=(), held_out=("cells",)), cells)
+    assert set(found.datasets) == set(sources.TRAINED_ON) - {"dsb_nuclei"}
+    default = sources.with_datasets(tiny(datasets=(), held_out=()))
+    assert (default.datasets, default.held_out) == (sources.TRAINED_ON, sources.HELD_OUT)
+    sources.check_origins(default, {})
+
+
+def test_a_dataset_of_the_users_that_is_not_named_is_trained_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sources, "offline", lambda: tuple(SETS))
+    places = {"mine": Path("/mine"), "yours": Path("/yours")}
+    found = sources.with_datasets(tiny(datasets=("one",), held_out=("yours",)), places)
+    assert (found.datasets, found.held_out) == (("one", "mine"), ("yours",))
+
+
+def test_rows_say_of_which_pictures_they_are(home: Path, monkeypatch: pytest.MonkeyPatch):
+    of_two = replace(SETS["one"], origin="both")
+    monkeypatch.setattr(pools, "open_source", lambda name, place: of_two if name == "one" else SETS[name])
+    asked = tiny(tasks_used=("inversion", "flip_vertical"))
+    rows = open_pool(made(asked, "test")["test"]).rows
+    assert set(rows.select("dataset", "origin").iter_rows()) == {("one", "both"), ("three", "three")}
 
 
 def test_a_users_folder_changes_its_fingerprint_with_its_files(tmp_path: Path):

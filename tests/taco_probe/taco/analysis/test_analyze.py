@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from data_recipes.errors import UserError
-from taco_probe.taco.analysis import runs, summary
+from taco_probe.taco.analysis import elsewhere, runs, summary
 from taco_probe.taco.analysis.analyze import FILE, analyse
 from taco_probe.taco.embeddings import Embeddings
 from taco_probe.taco.settings import read_settings
+from tests.taco_probe.taco.analysis.planted import planted
 from tests.taco_probe.taco.analysis.run_folders import planted_rows, planted_run, pools
 
 SHARP, BLUNT = {"task": 0.6, "category": 0.5}, {"task": 0.4, "category": 0.5}
@@ -154,6 +156,28 @@ def test_runs_that_cannot_be_compared_are_refused(folders: list[Path], tmp_path:
     ):
         with pytest.raises(UserError, match=message):
             analyse(wrong, tmp_path / "out")
+
+
+def test_a_held_out_dataset_without_an_instance_is_left_out(tmp_path: Path) -> None:
+    whole = planted_rows()
+    for lacking, folders in ((["d7"], 18), (["d4", "d5", "d6", "d7"], None)):
+        kept = pl.Series(~whole["dataset"].is_in(lacking))
+        at = tmp_path / lacking[0]
+        places = pools(at / "pools", whole.filter(kept))
+        run = planted_run(at / "run", places, SHARP, kept=kept.to_numpy())
+        if folders is None:
+            with pytest.raises(UserError, match="no instance of a held-out dataset"):
+                analyse([run], at / "out", permutations=0)
+        else:
+            found = analyse([run], at / "out", permutations=0)
+            assert found["nearest"]["folders"] == folders
+
+
+def test_where_no_left_out_task_is_known_elsewhere_nothing_is_said_of_new_datasets() -> None:
+    tasks = [(f"t{k % 6}", f"d{k // 6}") for k in range(48)]
+    lacking = [(int(t[1]), int(d[1])) for t, d in tasks if (t in ("t0", "t1")) != (d in ("d4", "d5"))]
+    alone = planted(task=1, lacking=lacking).where(pl.col("dataset") != "d5")
+    assert elsewhere.nearest([(1, alone)], ["d4", "d5"]) is None
 
 
 def test_sentences_call_nothing_higher_whose_interval_holds_0(analysed: dict[str, Any]) -> None:
