@@ -31,8 +31,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 # What decides what a pool of instances looks like, beside its settings.
 _CODE = (
     "taco_probe/taco/tasks", "taco_probe/taco/data", "taco_probe/taco/making.py", "taco_probe/taco/plan.py",
-    "data_recipes/sources/phantom", "data_recipes/sources/ct",
+    "taco_probe/taco/table.py", "taco_probe/taco/table.csv", "data_recipes/sources/phantom",
+    "data_recipes/sources/ct", "data_recipes/scene.py", "data_recipes/records.py",
 )  # fmt: skip
+_LIBRARIES = ("PIL", "numpy", "scipy", "skimage")  # whose versions decide it too
 
 
 def with_datasets(settings: Settings, extra: Mapping[str, Path] | None = None) -> Settings:
@@ -129,8 +131,8 @@ def fingerprint(name: str, place: Path | None = None) -> str:
 
 @cache
 def code() -> str:
-    """What changes when the code that makes instances does."""
-    digest = hashlib.sha256()
+    """What changes when the code that makes instances does, or a library that it uses."""
+    digest = hashlib.sha256("\n".join(map(_version, _LIBRARIES)).encode())
     for part in _CODE:
         path = _ROOT / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:

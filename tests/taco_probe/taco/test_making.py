@@ -1,6 +1,8 @@
 """Pools: what is planned, how it is made, and where it lies."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -282,6 +284,34 @@ def test_rows_say_of_which_pictures_they_are(home: Path, monkeypatch: pytest.Mon
     asked = tiny(tasks_used=("inversion", "flip_vertical"))
     rows = open_pool(made(asked, "test")["test"]).rows
     assert set(rows.select("dataset", "origin").iter_rows()) == {("one", "both"), ("three", "three")}
+
+
+def test_pools_are_named_by_all_code_that_draws_and_by_the_versions_of_its_libraries():
+    """What making an instance imports is either in the name of a pool or does not touch pixels."""
+    harmless = {
+        *("data_recipes", "data_recipes.errors", "data_recipes.recipe", "data_recipes.schema"),  # settings
+        *("data_recipes.tables", "data_recipes.staging", "data_recipes.licence", "data_recipes.sources"),
+        *("data_recipes.files", "data_recipes.dicom", "data_recipes.img", "data_recipes.pixels"),
+        *("data_recipes.tasks", "data_recipes.reject", "data_recipes.funnel", "data_recipes.harvest"),
+        *("taco_probe", "taco_probe.taco", "taco_probe.taco.settings", "taco_probe.taco.progress"),
+    }
+    program = (
+        "import sys, taco_probe.taco.making, taco_probe.taco.data as data\ndata.by_name('phantom')[0]\n"
+        "print(*(m for m in sys.modules if m.split('.')[0] in ('data_recipes', 'taco_probe')))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    named = tuple(part.removesuffix(".py").replace("/", ".") for part in sources._CODE)
+    loose = {m for m in told.stdout.split() if not any(m == n or m.startswith(f"{n}.") for n in named)}
+    assert loose <= harmless
+    assert all((sources._ROOT / part).exists() for part in sources._CODE)
+    assert all(sources._version(name) for name in sources._LIBRARIES)
+
+
+def test_another_version_of_a_library_is_another_pool(monkeypatch: pytest.MonkeyPatch):
+    before = sources.code.__wrapped__()
+    assert before == sources.code.__wrapped__()
+    monkeypatch.setattr(sources, "_version", lambda name: f"{name} 0")
+    assert sources.code.__wrapped__() != before
 
 
 def test_a_users_folder_changes_its_fingerprint_with_its_files(tmp_path: Path):
