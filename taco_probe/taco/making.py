@@ -7,20 +7,17 @@ see one by one, and cost the same for every dataset. Masks are shrunk to the nea
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
-import torch
 from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
 from taco_probe.taco.data import Dataset, Sample
+from taco_probe.taco.forked import each
 from taco_probe.taco.plan import SWEEP, Allowed, Wanted
 from taco_probe.taco.progress import Progress
 from taco_probe.taco.settings import Settings
@@ -68,7 +65,7 @@ def read_all(
     _SHARED.update(datasets=chosen, settings=settings)
     found: dict[tuple[str, int], tuple[Picture | None, Allowed, str]] = {}
     with Progress("reading", len(jobs), "image", quiet=quiet) as progress:
-        for key, one in zip(jobs, _spread_out(_read_one, jobs, workers, 1), strict=True):
+        for key, one in zip(jobs, each(_read_one, jobs, workers), strict=True):
             found[key] = one
             progress.step()
     read = {}
@@ -96,34 +93,23 @@ def make_all(
     """Writes inputs.npy and targets.npy; returns the rows that go with them."""
     starts = np.cumsum([0, *(one.rows for one in wanted)])
     shape = (int(starts[-1]), settings.size, settings.size, 3)
-    for file in FILES:
-        np.lib.format.open_memmap(folder / file, mode="w+", dtype=np.uint8, shape=shape).flush()
-    _SHARED.update(read=read, settings=settings, folder=folder)
+    arrays = [
+        np.lib.format.open_memmap(folder / file, mode="w+", dtype=np.uint8, shape=shape) for file in FILES
+    ]
+    _SHARED.update(read=read, settings=settings, arrays=arrays)
     rows: list[Row] = []
     jobs = [(int(start), one) for start, one in zip(starts, wanted, strict=False)]
     with Progress(name, shape[0], "instance", quiet=quiet) as progress:
-        for made in _spread_out(_write_one, jobs, workers, _CHUNK):
+        for made in each(_write_one, jobs, workers, chunk=_CHUNK):
             rows += made
             progress.step(len(made))
+    for array in _SHARED.pop("arrays"):
+        array.flush()
     return rows
 
 
 # What the processes share by being forked from this one: nothing is copied to them.
 _SHARED: dict[str, Any] = {}
-
-
-def _spread_out(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int, chunk: int) -> Iterator[Any]:
-    """Results of the jobs, in order, from processes that share `_SHARED`."""
-    if workers < 2 or len(jobs) <= chunk:
-        yield from map(work, jobs)
-        return
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        yield from pool.map(work, jobs, chunksize=chunk)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # a forked process must not enter its parent's thread pool
 
 
 def _spread(dataset: Dataset) -> Dataset:
@@ -197,15 +183,9 @@ def _write_one(job: tuple[int, Wanted]) -> list[Row]:
     settings: Settings = _SHARED["settings"]
     made = list(_made(wanted, start))
     assert len(made) == wanted.rows
-    for part, array in enumerate(_arrays(_SHARED["folder"])):
+    for part, array in enumerate(_SHARED["arrays"]):
         array[start : start + len(made)] = [pixels(one[part], settings.size) for one, _ in made]
     return [row for _, row in made]
-
-
-@lru_cache(maxsize=1)
-def _arrays(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    inputs, targets = (np.load(folder / file, mmap_mode="r+") for file in FILES)
-    return inputs, targets
 
 
 def _made(wanted: Wanted, start: int) -> Iterator[tuple[Instance, Row]]:

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ def pools(
     if all(folder.is_dir() for folder in folders.values()):
         return folders
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    with _alone(home() / "taco" / ".lock"):
+    with _alone(home() / "taco" / ".lock", quiet=quiet):
         lacking = [part for part in parts if not folders[part].is_dir()]
         if lacking:
             names = _names("test" if set(lacking) != {"train"} else "train", settings)
@@ -179,9 +180,20 @@ def _names(part: Part, settings: Settings) -> tuple[str, ...]:
 
 
 @contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with the process."""
+def _alone(file: Path, *, quiet: bool = False) -> Iterator[None]:
+    """One process at a time; the lock ends with the process. It is of the kind that forked processes do not
+    inherit. The file holds the process's number, for those that wait."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with file.open("a+") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.seek(0)
+            if not quiet:
+                told = f"waiting for process {stream.read().strip()}, which makes pools in {file.parent}"
+                print(told, file=sys.stderr, flush=True)
+            fcntl.lockf(stream, fcntl.LOCK_EX)
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
         yield

@@ -1,8 +1,11 @@
 """Pools: what is planned, how it is made, and where it lies."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,7 @@ import polars as pl
 import pytest
 
 from data_recipes.errors import UserError
-from taco_probe.taco import making, pools, sources
+from taco_probe.taco import forked, making, pools, sources
 from taco_probe.taco.data import from_arrays
 from taco_probe.taco.making import cut, pixels, read_all
 from taco_probe.taco.plan import PARTS, SWEEP, Part, Wanted, images_of, plan
@@ -159,6 +162,57 @@ def test_a_pool_that_is_cut_short_leaves_nothing(home: Path, monkeypatch: pytest
     assert len(open_pool(made(asked, "train")["train"])) > 0
 
 
+def test_a_pool_that_is_made_again_by_the_same_process_is_the_same(home: Path):
+    asked = tiny(tasks_used=("inversion", "flip_vertical"))
+    first = made(asked, "train")["train"]
+    before = np.array(open_pool(first).targets)
+    shutil.rmtree(first)
+    assert np.array_equal(open_pool(made(asked, "train")["train"]).targets, before)
+
+
+_WORKS = """
+import sys, time
+from pathlib import Path
+from taco_probe.taco import forked, pools
+
+def work(job):
+    time.sleep(0.05)
+    return job
+
+with pools._alone(Path(sys.argv[1])):
+    for job in forked.each(work, range(10_000), 2):
+        print(job, flush=True)
+"""
+
+
+def test_a_command_that_is_killed_leaves_neither_its_lock_nor_processes(tmp_path: Path):
+    lock = tmp_path / "lock"
+    killed = subprocess.Popen([sys.executable, "-c", _WORKS, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == "0\n"
+    children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
+    assert len(children) == 2
+    waits = "from pathlib import Path\nfrom taco_probe.taco import pools\n"
+    waits += f"with pools._alone(Path({str(lock)!r})): print('mine', flush=True)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", waits], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert other.stderr is not None
+    assert other.stderr.readline().startswith(f"waiting for process {killed.pid}, which makes pools")
+    killed.kill()
+    killed.wait()
+    assert other.communicate(timeout=60)[0] == "mine\n"
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}/cmdline").exists() for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_process_that_dies_ends_in_one_line(tmp_path: Path):
+    with pytest.raises(UserError, match="a process died"):
+        list(forked.each(os._exit, [1, 1, 1], 2))
+
+
 def test_a_pool_says_what_could_not_be_made_and_why(folders: dict[Part, Path]):
     said = json.loads((folders["test"] / "pool.json").read_text(encoding="utf-8"))["not_made"]
     assert {
@@ -294,6 +348,7 @@ def test_pools_are_named_by_all_code_that_draws_and_by_the_versions_of_its_libra
         *("data_recipes.files", "data_recipes.dicom", "data_recipes.img", "data_recipes.pixels"),
         *("data_recipes.tasks", "data_recipes.reject", "data_recipes.funnel", "data_recipes.harvest"),
         *("taco_probe", "taco_probe.taco", "taco_probe.taco.settings", "taco_probe.taco.progress"),
+        "taco_probe.taco.forked",
     }
     program = (
         "import sys, taco_probe.taco.making, taco_probe.taco.data as data\ndata.by_name('phantom')[0]\n"
