@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,11 @@ from data_recipes.errors import UserError
 from taco_probe.taco.tasks.base import Array, Labels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy")
+# What libraries raise for files that are cut, encrypted, packed in an unknown way, or claim a huge size.
+BROKEN = (
+    OSError, ValueError, SyntaxError, EOFError, RuntimeError, MemoryError, KeyError, TypeError, IndexError,
+    struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, PIL.Image.DecompressionBombError,
+)  # fmt: skip
 _WHITES = (255, 65535)
 _NEARLY_ALL = 0.95  # of the grey pixels of masks with soft edges lie at an edge
 _LARGEST = 200_000_000  # pixels
@@ -133,14 +142,15 @@ def read_file(path: Path, *, mask: bool = False) -> np.ndarray:
         raise UserError(f"{path}: no such file")
     try:
         if path.suffix.lower() == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
+            # Mapped first: then a header that claims more than the file holds is an error, not an allocation.
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limit here is ours
             with PIL.Image.open(path) as image:
                 return _pixels(image, path, mask)
     except UserError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
+    except BROKEN as error:
         reason = str(error).replace(str(path), path.name) or type(error).__name__
         raise UserError(f"{path}: broken or no image ({reason})") from None
 

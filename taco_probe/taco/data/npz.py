@@ -8,13 +8,13 @@ category) or `<split>_labels` (MedMNIST, (N, L) class numbers of whole images); 
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from data_recipes.errors import UserError, unknown
 from taco_probe.taco.data.base import Dataset, LabelKind, from_arrays
+from taco_probe.taco.data.images import BROKEN
 from taco_probe.taco.table import TABLE, Row
 
 SPLITS = ("train", "val", "test")
@@ -125,8 +125,9 @@ def _load(path: Path, key: str) -> np.ndarray:
             loaded = np.asarray(arrays[key])
     except UserError:
         raise
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: array {key} cannot be read ({str(error).splitlines()[0]})") from None
+    except BROKEN as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path}: array {key} cannot be read ({reason})") from None
     if loaded.ndim < 3:
         raise UserError(f"{path}: array {key} has shape {loaded.shape}; (N, H, W) or more is needed")
     return loaded

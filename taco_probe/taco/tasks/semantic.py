@@ -34,9 +34,10 @@ def foreground(labels: Labels, rng: Random) -> NDArray[np.bool_]:
 
 def class_mask(labels: Labels, rng: Random) -> Array:
     """(H, W, 3): each class in its own colour, the same in every image."""
-    table = _colours(np.arange(int(labels.max()) + 1) * GOLDEN)
-    table[0] = 0
-    return table[labels]
+    classes, place = np.unique(labels, return_inverse=True)
+    table = _colours(classes * GOLDEN)
+    table[classes == 0] = 0
+    return table[place.reshape(labels.shape)]
 
 
 def instance_mask(labels: Labels, rng: Random) -> NDArray[np.bool_]:

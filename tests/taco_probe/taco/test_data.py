@@ -1,5 +1,7 @@
 """Readers: published files, folders, packages; and what they do with bad data."""
 
+import io
+import struct
 import zipfile
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from data_recipes.errors import UserError
 from taco_probe.taco.data import by_name, folder, from_arrays, medmnist, medsegbench, offline
-from taco_probe.taco.data.images import to_image, to_labels
+from taco_probe.taco.data.images import read_file, to_image, to_labels
 from taco_probe.taco.data.packages import PACKAGED, available, packaged, tiles
 from taco_probe.taco.table import TABLE
 from taco_probe.taco.tasks import TASKS
@@ -238,7 +240,7 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path, bad: str)
     else:
         path = tmp_path / "bad.tif"
         PIL.Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(path)
-    reason = "allow_pickle=False" if bad == "pickle" else ""  # refused before anything is unpickled
+    reason = "Python objects" if bad == "pickle" else ""  # refused before anything is unpickled
     with pytest.raises(UserError, match=f"{path.name}.*{reason}"):
         folder(tmp_path)[0]
 
@@ -337,6 +339,40 @@ def test_broken_archives_are_refused_by_name(tmp_path: Path):
             medsegbench(path)
     with pytest.raises(UserError, match="did you mean 'train'"):
         medsegbench(whole, split="trian")
+
+
+def patched(path: Path, *, head: tuple[int, int], entry: tuple[int, int]) -> Path:
+    """A copy of a good archive in which a 16-bit field of its last file is another: offset and value, in the
+    file's own header and in the archive's directory."""
+    np.savez(path, train_images=grey(3, 16, 16), train_label=np.stack([mask()] * 3))
+    raw = bytearray(path.read_bytes())
+    for mark, (offset, value) in ((b"PK\x03\x04", head), (b"PK\x01\x02", entry)):
+        struct.pack_into("<H", raw, raw.rfind(mark) + offset, value)
+    path.write_bytes(raw)
+    return path
+
+
+def claiming(shape: tuple[int, ...]) -> bytes:
+    """A npy file that says it has this shape and holds three bytes."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue() + b"abc"
+
+
+def test_archives_that_are_encrypted_packed_unknown_or_claim_too_much_are_refused_by_name(tmp_path: Path):
+    encrypted = patched(tmp_path / "encrypted.npz", head=(6, 1), entry=(8, 1))
+    method = patched(tmp_path / "method.npz", head=(8, 99), entry=(10, 99))
+    huge = tmp_path / "huge.npz"
+    with zipfile.ZipFile(huge, "w") as archive:
+        for name in ("train_images", "train_label"):
+            archive.writestr(f"{name}.npy", claiming((10**7, 10**4, 10**4)))
+    for path in (encrypted, method, huge):
+        with pytest.raises(UserError, match=f"{path.name}: array train_.* cannot be read"):
+            medsegbench(path)
+    image = tmp_path / "large.npy"
+    image.write_bytes(claiming((10**7, 10**7)))
+    with pytest.raises(UserError, match=r"large\.npy: broken or no image"):
+        read_file(image)
 
 
 def test_an_image_that_is_too_small_is_named_by_file_and_row(tmp_path: Path):

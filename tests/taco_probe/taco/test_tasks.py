@@ -1,5 +1,6 @@
 """Properties that hold for every task, and oracles for those that have a formula."""
 
+import colorsys
 import io
 from collections import Counter
 
@@ -276,6 +277,15 @@ def test_classes_have_the_same_colour_in_every_image_and_counts_their_hue():
     assert not np.array_equal(a[2, 2], a[9, 9])
     counted = TASKS["region_count"](image, first).target
     assert len({tuple(colour) for colour in counted.reshape(-1, 3)}) == 3
+
+
+def test_colours_of_classes_do_not_cost_more_for_large_numbers():
+    labels = np.zeros((16, 16), np.int64)
+    labels[1:4, 1:4], labels[8:12, 8:12] = 3, np.iinfo(np.int32).max
+    target = TASKS["class_mask"](np.zeros((16, 16), np.float32), labels).target
+    assert target[2, 2] == pytest.approx(colorsys.hsv_to_rgb(3 * 0.618033988749895 % 1, 0.85, 1), abs=1e-6)
+    assert len({tuple(colour) for colour in target.reshape(-1, 3)}) == 3
+    assert not target[0].any()
 
 
 def test_specks_do_not_count_as_regions_unless_there_is_nothing_else():
