@@ -24,7 +24,7 @@ from taco_probe.taco import making
 from taco_probe.taco.plan import PARTS, Part, able, plan
 from taco_probe.taco.pool import COLUMNS, Pool, open_pool
 from taco_probe.taco.settings import Settings
-from taco_probe.taco.sources import check_names, check_origins, code, fingerprint, open_source
+from taco_probe.taco.sources import Place, check_names, check_origins, code, fingerprint, open_source
 
 _SIZES: dict[Part, str] = {"train": "pool", "test": "test_pool", "paths": "anchors"}
 _COMMON = ("size", "tasks_used", "crop", "pool_seed")
@@ -33,7 +33,7 @@ FILE = "pools.json"
 
 def pools(
     settings: Settings,
-    places: Mapping[str, Path] | None = None,
+    places: Mapping[str, Place] | None = None,
     *,
     parts: Sequence[Part] = PARTS,
     workers: int | None = None,
@@ -68,7 +68,7 @@ def pools(
     return folders
 
 
-def folder_of(part: Part, settings: Settings, places: Mapping[str, Path]) -> Path:
+def folder_of(part: Part, settings: Settings, places: Mapping[str, Place]) -> Path:
     """Where a pool lies or would lie, named by a hash of all that it depends on."""
     content = {
         "part": part,

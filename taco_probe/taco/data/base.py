@@ -39,8 +39,6 @@ class Dataset:
         white: what is white in black and white masks (`images.white_of`), 0 where numbers are labels; None
             finds it when it is first needed, from up to LOOKED_AT masks.
         origin: of which pictures or patients it is, "" where no other dataset has any of them.
-        medical: False for photographs and the like.
-        real: False for synthetic images.
     """
 
     name: str
@@ -50,8 +48,6 @@ class Dataset:
     read: Callable[[int], tuple[np.ndarray, np.ndarray | None]]
     white: int | None = None
     origin: str = ""
-    medical: bool = True
-    real: bool = True
 
     @property
     def comes_from(self) -> str:

@@ -72,4 +72,4 @@ def _dataset(name: str, images: int, seed: int, read: Read) -> Dataset:
     if images < 1:
         raise UserError(f"{name}: at least one image is needed, not {images}")
     names = [f"{name} {seed}-{k}" for k in range(images)]
-    return Dataset(name, "X-ray", "classes", names, read, white=0, origin=ORIGIN.get(name, ""), real=False)
+    return Dataset(name, "X-ray", "classes", names, read, white=0, origin=ORIGIN.get(name, ""))

@@ -8,6 +8,7 @@ category) or `<split>_labels` (MedMNIST, (N, L) class numbers of whole images); 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def medsegbench(
     """A MedSegBench file such as `kvasir_256.npz`.
 
     Args:
-        category: "" for all, or C1, C2, ... where the file has categories.
+        category: "" for all, or C1, C2, ... where the file has masks by category.
         modality: "" takes it from the table by the file's name.
         labels: what the numbers mean; None takes it from the table: "classes" for sets of several classes,
             "instances" for others, whose non-zero numbers are foreground or objects.
@@ -40,9 +41,16 @@ def medsegbench(
         UserError: missing or broken file, unknown split or category, arrays that do not fit; with the path.
     """
     end = f"_{category}" if category else ""
-    arrays = _open(path, split)
+    arrays = contents(path, split)
     label_key = f"{split}_label{end}"
     image_key = f"{split}_images{end}"
+    if label_key not in arrays and (known := categories(arrays, split)):
+        if category:
+            raise unknown(f"category of {path}", category, known)
+        raise UserError(
+            f"{path}: has masks by category: name one of {', '.join(known)}, as in "
+            f"--data NAME=PATH,category={known[0]}"
+        )
     if image_key not in arrays:  # idrib: categories of labels, one set of images
         image_key = f"{split}_images"
     images, masks = _load(path, image_key), _load(path, label_key)
@@ -70,7 +78,8 @@ def medmnist(path: Path, *, split: str = "train", slices: int = 1, modality: str
     Raises:
         UserError: as `medsegbench`; or fewer slices in a volume than asked for.
     """
-    _open(path, split)
+    if f"{split}_labels" not in contents(path, split):
+        raise UserError(f"{path}: has no array {split}_labels, so that it is no file of MedMNIST")
     key = f"{split}_images"
     images = _load(path, key)
     names = [f"{path}: {key}[{k}]" for k in range(len(images))]
@@ -96,7 +105,13 @@ def origin(path: Path) -> str:
     return (row.origin or row.name) if row else ""
 
 
-def _open(path: Path, split: str) -> tuple[str, ...]:
+def categories(arrays: Sequence[str], split: str) -> list[str]:
+    """Of masks, among the names of a file's arrays."""
+    start = f"{split}_label_"
+    return sorted(name.removeprefix(start) for name in arrays if name.startswith(start))
+
+
+def contents(path: Path, split: str = "train") -> tuple[str, ...]:
     """Names of the arrays.
 
     Raises:

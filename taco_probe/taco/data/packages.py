@@ -7,6 +7,7 @@ samples, so hold out whole datasets. `PACKAGED` names all, with the package each
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -42,18 +43,36 @@ def packaged(name: str) -> Dataset:
     if name not in PACKAGED:
         raise unknown("packaged dataset", name, PACKAGED)
     wanted = PACKAGED[name]
-    root = _root(wanted.package)
-    paths = tuple(root / file for file in wanted.files) if root else ()
-    lost = [path for path in paths if not path.is_file()]
-    if root is None or lost:
-        what = f"{lost[0]} is missing" if lost else f"package {wanted.package} is not installed"
-        raise UserError(f"{name}: {what}: pip install 'imax-harness[taco]', and see docs/taco.md")
+    if lost := _lost(name):
+        raise UserError(f"{name}: {lost}: pip install 'imax-harness[taco]', and see docs/taco.md")
+    paths = _paths(wanted)
     return replace(wanted.read(name, paths), origin=wanted.origin)
 
 
 def available() -> tuple[str, ...]:
-    """Names of PACKAGED whose package is installed here."""
-    return tuple(name for name, wanted in PACKAGED.items() if _root(wanted.package) is not None)
+    """Names of PACKAGED whose package is installed here with its files; without them, says so."""
+    there = [name for name, wanted in PACKAGED.items() if _root(wanted.package) is not None]
+    for name in there:
+        if (lost := _lost(name)) and name not in _SAID:
+            _SAID.add(name)
+            print(f"dataset {name} left out: {lost}", file=sys.stderr, flush=True)
+    return tuple(name for name in there if not _lost(name))
+
+
+_SAID: set[str] = set()
+
+
+def _paths(wanted: Package) -> tuple[Path, ...]:
+    root = _root(wanted.package)
+    return tuple(root / file for file in wanted.files) if root else ()
+
+
+def _lost(name: str) -> str:
+    """What a packaged dataset lacks, or ""."""
+    wanted = PACKAGED[name]
+    if _root(wanted.package) is None:
+        return f"package {wanted.package} is not installed"
+    return next((f"{path} is missing" for path in _paths(wanted) if not path.is_file()), "")
 
 
 def tiles(image: np.ndarray, size: int = TILE) -> list[np.ndarray]:
@@ -252,6 +271,6 @@ PACKAGED: dict[str, Package] = {
         _NAPARI, ("sample_images/2D_timelapse.tif",), _stack("fluorescence microscopy", range(0, 30, 3))
     ),
     "skin_histology": Package(_NAPARI, ("sample_images/skin.tif",), _tiled("histology, H&E")),
-    "photographs": Package("skimage", _data(*_PHOTOGRAPHS), _tiled("photograph", medical=False)),
-    "textures": Package("skimage", _data(*_TEXTURES), _tiled("photograph", medical=False)),
+    "photographs": Package("skimage", _data(*_PHOTOGRAPHS), _tiled("photograph")),
+    "textures": Package("skimage", _data(*_TEXTURES), _tiled("photograph")),
 }

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import polars as pl
 import pytest
 
@@ -21,6 +22,7 @@ from taco_probe.taco.making import cut, pixels, read_all
 from taco_probe.taco.plan import PARTS, SWEEP, Part, Wanted, images_of, plan
 from taco_probe.taco.pool import COLUMNS, open_pool
 from taco_probe.taco.settings import Settings
+from taco_probe.taco.sources import Place
 from taco_probe.taco.tasks import TASKS
 from taco_probe.taco.tasks.alter import STRENGTHS
 from tests.taco_probe.taco.factories import TASKS_USED, dataset, tiny
@@ -305,19 +307,67 @@ def test_unknown_datasets_and_places_are_refused(tmp_path: Path, home: Path):
 
 
 def test_what_shares_images_or_patients_is_not_trained_on_and_held_out(tmp_path: Path, home: Path):
-    places = {"mine": tmp_path / "organamnist_64.npz", "other": tmp_path / "organcmnist.npz"}
-    for trained, held_out in ((("chest_ct", "mni_brain"), "ct_radiographs"), (("mine",), "other")):
+    places = {n: Place(tmp_path / f"organ{n}mnist_64.npz") for n in "ac"}
+    for trained, held_out in ((("chest_ct", "mni_brain"), "ct_radiographs"), (("a",), "c")):
         asked = tiny(datasets=trained, held_out=(held_out,))
         with pytest.raises(UserError, match=f"{trained[0]} is trained on and {held_out} held out"):
             sources.check_origins(asked, places)
-    sources.check_origins(tiny(datasets=("mine", "other"), held_out=("chest_ct",)), places)
+    sources.check_origins(tiny(datasets=("a", "c"), held_out=("chest_ct",)), places)
+
+
+def test_a_dataset_of_the_users_says_what_its_labels_mean_and_what_it_shows(tmp_path: Path):
+    for kind in ("images", "masks"):
+        (tmp_path / "a, b" / kind).mkdir(parents=True)
+        numbers = np.arange(16)[:, None] // 6 + np.zeros((1, 16), int)
+        PIL.Image.fromarray(numbers.astype(np.uint8)).save(tmp_path / "a, b" / kind / "1.png")
+    place = f"mine={tmp_path}/a, b"
+    plain = sources.open_source("mine", sources.read_places([place])["mine"])
+    told = sources.read_places([f"{place},labels=instances,modality=X-ray, panoramic"])["mine"]
+    found = sources.open_source("mine", told)
+    assert (plain.labels, plain.modality) == ("classes", "unknown")
+    assert (found.labels, found.modality) == ("instances", "X-ray, panoramic")
+    assert sources.fingerprint("mine", told) != sources.fingerprint("mine", sources.Place(told.path))
+    for text, message in (
+        (f"{place},labels=instance", "did you mean 'instances'"),
+        (f"{place},label=instances", "did you mean 'labels'"),
+        (f"{place},category=C1", "a folder has no categories"),
+    ):
+        with pytest.raises(UserError, match=message):
+            sources.open_source("mine", sources.read_places([text])["mine"])
+
+
+def test_files_are_read_by_what_they_hold(tmp_path: Path):
+    images, masks = np.zeros((3, 16, 16), np.uint8), np.zeros((3, 16, 16), np.uint8)
+    masks[:, 4:9, 4:9] = 1
+    files: dict[str, dict[str, np.ndarray]] = {
+        "kvasir": {"train_label": masks},
+        "idrib": {"train_label_C1": masks, "train_label_C2": masks},
+        "pathmnist": {"train_labels": np.zeros((3, 1))},
+        "neither": {},
+    }
+    at = {name: tmp_path / f"{name}_64.npz" for name in files}
+    for name, arrays in files.items():
+        np.savez(at[name], train_images=images, **arrays)
+    assert sources.open_source("a", Place(at["kvasir"])).labels == "instances"
+    assert sources.open_source("a", Place(at["kvasir"], labels="classes")).labels == "classes"
+    assert sources.open_source("a", Place(at["pathmnist"])).labels == "none"
+    category = sources.open_source("a", Place(at["idrib"], category="C2"))
+    assert (category.name, category.labels, category.comes_from) == ("a", "instances", "idrib")
+    for place, message in (
+        (Place(at["idrib"]), r"idrib_64.npz: has masks by category: name one of C1, C2, .*category=C1"),
+        (Place(at["idrib"], category="C3"), "did you mean 'C"),
+        (Place(at["neither"]), "neither_64.npz: has no array train_label .*or train_labels"),
+        (Place(at["pathmnist"], labels="classes"), "no masks"),
+    ):
+        with pytest.raises(UserError, match=message):
+            sources.open_source("a", place)
 
 
 def test_datasets_that_are_not_named_share_nothing_with_those_that_are(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sources, "offline", lambda: (*sources.TRAINED_ON, *sources.HELD_OUT))
     found = sources.with_datasets(tiny(datasets=("chest_ct", "mni_brain"), held_out=()))
     assert set(found.held_out) == set(sources.HELD_OUT) - {"chest_ct", "ct_radiographs"}
-    cells = {"cells": Path("cellnuclei_256.npz")}  # of the same competition as dsb_nuclei
+    cells = {"cells": Place(Path("cellnuclei_256.npz"))}  # of the same competition as dsb_nuclei
     found = sources.with_datasets(tiny(datasets=(), held_out=("cells",)), cells)
     assert set(found.datasets) == set(sources.TRAINED_ON) - {"dsb_nuclei"}
     default = sources.with_datasets(tiny(datasets=(), held_out=()))
@@ -327,7 +377,7 @@ def test_datasets_that_are_not_named_share_nothing_with_those_that_are(monkeypat
 
 def test_a_dataset_of_the_users_that_is_not_named_is_trained_on(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sources, "offline", lambda: tuple(SETS))
-    places = {"mine": Path("/mine"), "yours": Path("/yours")}
+    places = {"mine": Place(Path("/mine")), "yours": Place(Path("/yours"))}
     found = sources.with_datasets(tiny(datasets=("one",), held_out=("yours",)), places)
     assert (found.datasets, found.held_out) == (("one", "mine"), ("yours",))
 
@@ -371,7 +421,7 @@ def test_another_version_of_a_library_is_another_pool(monkeypatch: pytest.Monkey
 
 def test_a_users_folder_changes_its_fingerprint_with_its_files(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"1")
-    before = sources.fingerprint("mine", tmp_path)
-    assert before == sources.fingerprint("mine", tmp_path)
+    before = sources.fingerprint("mine", Place(tmp_path))
+    assert before == sources.fingerprint("mine", Place(tmp_path))
     (tmp_path / "a.png").write_bytes(b"12")
-    assert sources.fingerprint("mine", tmp_path) != before
+    assert sources.fingerprint("mine", Place(tmp_path)) != before
