@@ -71,7 +71,7 @@ def nearest(
     ],
     run: Annotated[Path, typer.Option(help="Run folder of imax taco train.")],
     top: Annotated[int, typer.Option(min=1, help="Lines of each table.")] = 10,
-    images: Annotated[int, typer.Option(min=1, help="Used of the folder, at most.")] = 32,
+    images: Annotated[int, typer.Option(min=1, max=128, help="Used of the folder, at most.")] = 32,
     labels: Annotated[str, typer.Option(help="What masks' numbers mean: classes or instances.")] = "classes",
     transfer: Annotated[Path | None, typer.Option(help="transfer.json, to say what to pretrain on.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write it all there.")] = None,

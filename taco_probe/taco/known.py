@@ -142,7 +142,7 @@ def leave_one_dataset_out(
     """
     judged = ranks(embeddings, datasets)
     by_dataset: dict[str, Any] = {
-        str(name): {**{f"top{k}": float((part["rank"] <= k).mean()) for k in top}, "n": part.height}
+        str(name): {f"top{k}": _share(part, k) for k in top} | {"n": part.height}
         for (name,), part in judged.group_by("dataset", maintain_order=True)
     }
     hits = [
@@ -160,6 +160,10 @@ def leave_one_dataset_out(
         whole[f"top{k}"] = {"value": value, "low": low, "high": high, "n": len(hits)}
         whole[f"chance{k}"] = min(1.0, k / embeddings.where(*PLAIN).rows["task"].n_unique())
     return whole
+
+
+def _share(ranked: pl.DataFrame, k: int) -> float:
+    return float((ranked["rank"].to_numpy() <= k).mean())
 
 
 def ranks(embeddings: Embeddings, datasets: Sequence[str]) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from data_recipes.errors import UserError
+from taco_probe.taco import making
 from taco_probe.taco.data import folder as read_folder
 from taco_probe.taco.data.base import LabelKind
 from taco_probe.taco.data.folder import Pairs
@@ -43,14 +44,9 @@ class Newcomer:
     reading: str
 
 
-def plain_tasks(settings: Settings) -> list[str]:
-    """Tasks that any image can be made into."""
-    return [task for task in settings.tasks_used if not TASKS[task].needs]
-
-
 def newcomer(root: Path, settings: Settings, *, images: int = 32, labels: LabelKind = "classes") -> Newcomer:
-    """Instances of up to `images` images, spread over the folder: of every task that needs nothing but an
-    image, of every semantic task that the masks allow, and the folder's own pairs.
+    """Instances of up to `images` images (`making.IMAGES` at most), spread over the folder: of every task that
+    needs nothing but an image, of every semantic task that the masks allow, and the folder's own pairs.
 
     Raises:
         UserError: a folder that is not one of images, masks or pairs; with what is wrong.
@@ -59,7 +55,7 @@ def newcomer(root: Path, settings: Settings, *, images: int = 32, labels: LabelK
         raise UserError(f"{root}: no such folder")
     pairs = Pairs(root) if Pairs.there(root) else None
     dataset = pairs.inputs if pairs else read_folder(root, name=root.resolve().name, labels=labels)
-    chosen = dataset.spread(images)
+    chosen = dataset.spread(min(images, making.IMAGES))
     read = read_all([dataset.only(chosen)], settings, quiet=True)
     name, found = dataset.name, read[dataset.name]
     has_masks = dataset.labels != "none"

@@ -128,7 +128,7 @@ def _baselines(
     pool = first.pool("test")
 
     def random(run: runs.Run) -> Embeddings:
-        made_of = {"pool": place, "settings": run.settings.model_dump_json()}
+        made_of = {"pool": place, "settings": run.settings.model_dump_json(exclude={"weights"})}
         made_now = partial(untrained, run.settings, pool, run.seed, quiet=quiet)
         return run.kept("untrained", made_of, made_now)
 

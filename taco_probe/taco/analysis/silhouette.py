@@ -125,9 +125,21 @@ def _without_each(found: Points, by: By) -> list[float]:
     return values
 
 
-def null(embeddings: Embeddings, by: By, level: Level, *, permutations: int, seed: int = 0) -> shuffling.Null:
-    """The silhouette under permutation: categories among tasks; tasks among the instances of an image, or
-    among the centroids of a dataset."""
+def null(
+    runs: Sequence[Embeddings], by: By, level: Level, *, permutations: int, seed: int = 0
+) -> shuffling.Null:
+    """The mean silhouette of runs on the same instances under permutation: categories among tasks; tasks
+    among the instances of an image, or among the centroids of a dataset. A shuffle is the same in all runs.
+    """
+    values, shuffled = zip(*(_shuffled(one, by, level, permutations, seed) for one in runs), strict=True)
+    means = iter(np.mean(shuffled, axis=0).tolist())
+    return shuffling.null(float(np.mean(values)), lambda: next(means), permutations)
+
+
+def _shuffled(
+    embeddings: Embeddings, by: By, level: Level, permutations: int, seed: int
+) -> tuple[float, list[float]]:
+    """The silhouette of one run, and under each permutation."""
     found = points(plain(embeddings), by, level)
     rng = np.random.default_rng(seed)
     task, category = found.labelled
@@ -141,19 +153,18 @@ def null(embeddings: Embeddings, by: By, level: Level, *, permutations: int, see
             values = _from_products(products @ merged.T, merged @ sizes, found.unit, categories[task])
             return float(values.mean())
 
-        return shuffling.null(of(category), lambda: of(rng.permutation(category)), permutations)
+        return of(category), [of(rng.permutation(category)) for _ in range(permutations)]
     instances = level == "instances"
     free = shuffling.exchangeable(found.rows) if instances else codes(found.rows["dataset"])
-    return shuffling.null(
-        float(silhouettes(found.unit, task).mean()),
-        lambda: float(silhouettes(found.unit, task[shuffling.within(free, rng)]).mean()),
-        permutations,
-    )
+    orders = (shuffling.within(free, rng) for _ in range(permutations))
+    return float(silhouettes(found.unit, task).mean()), [
+        float(silhouettes(found.unit, task[order]).mean()) for order in orders
+    ]
 
 
 def summarised(runs: Sequence[tuple[int | None, Embeddings]], *, permutations: int = PERMUTATIONS) -> Found:
     """Silhouettes by category and by task, of centroids and of instances, over runs that differ in their
-    seed; the null is the first run's."""
+    seed; value, null and p are of the mean over runs."""
     shown: Found = {}
     for by in get_args(By):
         shown[by] = {}
@@ -161,7 +172,7 @@ def summarised(runs: Sequence[tuple[int | None, Embeddings]], *, permutations: i
             numbers = [measured(embeddings, by, level, seed) for seed, embeddings in runs]
             found = average(numbers, "silhouette", within=False)
             if found and permutations:
-                mean, high, p = null(runs[0][1], by, level, permutations=permutations)
+                mean, high, p = null([one for _, one in runs], by, level, permutations=permutations)
                 found |= {"null": mean, "null_high": high, "p_permutation": p}
             shown[by][level] = found
     return shown

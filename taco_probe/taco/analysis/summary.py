@@ -44,7 +44,10 @@ def _retrieval(found: Found) -> Iterator[str]:
         f"{_percent(top1['value'])} have an instance of their own task nearest among the training datasets"
         f"{_interval(top1)}, tasks counted alike; chance is {_percent(top1['chance'])}."
     )
-    if not _clear(shown["above_chance"]):
+    above = shown["above_chance"]
+    if _clear(above) and above["high"] < 0:
+        yield "That is clearly below chance."
+    if not _clear(above):
         yield "That is not clearly above chance."
     if seeds == 1:
         yield "Seeds were not varied: no interval here covers other seeds."
@@ -65,20 +68,25 @@ def _tasks(rows: list[Found]) -> str:
 
 
 def _rivals(found: Found) -> Iterator[str]:
+    varied = {name: len(variant["seeds"]) > 1 for name, variant in found["runs"]["variants"].items()}
     for row in found["controls"]["rows"]:
-        yield _rival(row, f"encoders of {_VIEWS[row['view']]}", row["against"])
+        reference = row["against"]
+        yield _rival(row, f"encoders of {_VIEWS[row['view']]}", reference, varied[reference])
+    reference = found["baselines"]["reference"]
     for row in found["baselines"]["rows"]:
         name = _BASELINES.get(row["baseline"], row["baseline"])
-        yield _rival(row, name, found["baselines"]["reference"])
+        yield _rival(row, name, reference, varied[reference])
 
 
-def _rival(row: Found, name: str, reference: str) -> str:
+def _rival(row: Found, name: str, reference: str, varied: bool) -> str:
     top1, difference = row["top1"], row["difference"]["top1"]
     start = f"{name[0].upper()}{name[1:]}"
     if top1 is None or difference is None:
         return f"{start} cannot be compared."
     verdict = f"{reference} is {_changed(difference, 'higher', 'lower')}"
-    return f"{start}: {_percent(top1['value'])} find their task{_interval(top1)}; {verdict}."
+    # That no seeds were varied at all is said once, at the start.
+    single = " At one seed, so that seeds may explain it." if varied and difference["seeds"] == 1 else ""
+    return f"{start}: {_percent(top1['value'])} find their task{_interval(top1)}; {verdict}.{single}"
 
 
 def _shortcut(found: Found) -> Iterator[str]:
@@ -99,8 +107,8 @@ def _shortcut(found: Found) -> Iterator[str]:
     parts = shown["variance"]
     yield (
         f"Of the variance the task explains {_percent(parts['task']['value'])} beyond the dataset, and the "
-        f"dataset {_percent(parts['dataset']['value'])} beyond the task; the category alone "
-        f"{_percent(parts['category']['value'])}."
+        f"dataset {_percent(parts['dataset']['value'])} beyond the task; it is "
+        f"{_percent(parts['category']['value'])} beyond the dataset if categories stand in place of tasks."
     )
 
 

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from data_recipes.errors import UserError
+from taco_probe.taco import making
 from taco_probe.taco.data.folder import Pairs
 from taco_probe.taco.embeddings import Embeddings
 from taco_probe.taco.known import Known, leave_one_dataset_out, ranks
@@ -96,6 +97,18 @@ def test_pairs_show_the_same_piece_of_input_and_target(paired):
     assert len(rows) == 6
     total = new.pool.inputs[rows].astype(int) + new.pool.targets[rows]
     assert np.abs(total - 255).max() <= 1
+
+
+def test_pairs_of_a_large_folder_are_of_the_images_that_its_tasks_are_made_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "IMAGES", 5)
+    for k in range(9):
+        for part in ("inputs", "targets"):
+            save(tmp_path / part / f"{k}.png", np.full((16, 16), 20 * k))
+    new = newcomer(tmp_path, Settings(size=32, tasks_used=("flip_vertical", "inversion")), images=9)
+    rows = new.pool.rows.with_columns(grey=pl.Series([int(one.mean()) for one in new.pool.inputs]))
+    assert new.images == 5
+    assert rows.group_by("image").agg(pl.col("grey").n_unique())["grey"].to_list() == [1] * 5
+    assert sorted(rows.filter(pl.col("task") == OWN)["grey"]) == [0, 40, 80, 120, 160]
 
 
 def test_the_planted_task_and_dataset_are_first_and_sure(masked, paired, known):

@@ -12,7 +12,7 @@ import pytest
 from data_recipes.errors import UserError
 from taco_probe.taco.analysis import elsewhere, runs, summary
 from taco_probe.taco.analysis.analyze import FILE, analyse
-from taco_probe.taco.embeddings import Embeddings
+from taco_probe.taco.embeddings import Embeddings, open_embeddings
 from taco_probe.taco.settings import read_settings
 from tests.taco_probe.taco.analysis.planted import planted
 from tests.taco_probe.taco.analysis.run_folders import planted_rows, planted_run, pools
@@ -178,6 +178,36 @@ def test_where_no_left_out_task_is_known_elsewhere_nothing_is_said_of_new_datase
     lacking = [(int(t[1]), int(d[1])) for t, d in tasks if (t in ("t0", "t1")) != (d in ("d4", "d5"))]
     alone = planted(task=1, lacking=lacking).where(pl.col("dataset") != "d5")
     assert elsewhere.nearest([(1, alone)], ["d4", "d5"]) is None
+
+
+def test_cut_embeddings_beside_a_fresh_note_are_made_again(folders: list[Path]) -> None:
+    run = runs.Run(folders[0], read_settings(folders[0] / "settings.yaml"))
+    first = run.embedded("test")
+    for name, what in (("other.npy", b"cut"), ("other.parquet", b"")):
+        run.kept("other", {"a": "3"}, lambda: first)
+        (run.folder / "embeddings" / name).write_bytes(what)
+        assert run.kept("other", {"a": "3"}, lambda: first).rows.equals(first.rows)
+        assert open_embeddings(run.folder / "embeddings", "other").rows.equals(first.rows)
+
+
+def test_sentences_do_not_pass_over_what_is_worse_or_what_was_not_varied(analysed: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(analysed))
+    changed["retrieval"]["variants"]["both+negatives"]["training"]["above_chance"] |= {
+        "low": -0.3,
+        "high": -0.1,
+    }
+    assert "That is clearly below chance." in summary.sentences(changed)
+    parts = changed["shortcut"]["variants"]["both+negatives"]["variance"]
+    parts["category"] |= {"value": 0.123, "alone": 0.456}
+    (told,) = [text for text in summary.sentences(changed) if text.startswith("Of the variance")]
+    assert "12.3 % beyond the dataset if categories stand in place of tasks" in told
+    assert "45.6" not in told
+    (control,) = changed["controls"]["rows"]
+    control["difference"]["top1"]["seeds"] = 1
+    (told,) = [text for text in summary.sentences(changed) if text.startswith("Encoders of the input")]
+    assert told.endswith("At one seed, so that seeds may explain it.")
+    (told,) = [text for text in summary.sentences(analysed) if text.startswith("Encoders of the input")]
+    assert "seeds may explain" not in told
 
 
 def test_sentences_call_nothing_higher_whose_interval_holds_0(analysed: dict[str, Any]) -> None:
