@@ -43,6 +43,8 @@ def transfer(
     console = Console()
     groups = variants(read_runs(runs))
     main, *others = groups
+    if groups[main][0].settings.view != "both":
+        raise UserError("only controls were named: name a run that sees input and target (view both)")
     if others:
         console.print(f"distances of {main} alone, not of {', '.join(others)}", style="dim", markup=False)
     first = groups[main][0]
@@ -89,6 +91,8 @@ def nearest(
     if labels not in ("classes", "instances"):
         raise unknown("labels", labels, ("classes", "instances"))
     settings = read_settings(run / SETTINGS)
+    if settings.view != "both":
+        raise UserError(f"{run} is a control (view {settings.view}): name a run that sees input and target")
     gains = read_transfer(transfer) if transfer else None
     new = newcomer(folder, settings, images=images, labels="classes" if labels == "classes" else "instances")
     found = {"folder": str(folder), "run": str(run)} | rank(

@@ -22,11 +22,10 @@ QUANTILE = 0.95
 
 class Limits(NamedTuple):
     """How far the tasks of left-out datasets lie from their own centres, 95th percentiles: the mean of a task
-    on a dataset (`groups` of them), and single instances. `typical`: the mean of each task's means."""
+    on a dataset, and single instances. `typical`: the mean of each task's means."""
 
     group: float
     instance: float
-    groups: int
     typical: dict[str, float]
 
 
@@ -107,7 +106,6 @@ class Known:
         return Limits(
             float(np.quantile([group for group, _ in kept], QUANTILE)),
             float(np.quantile(np.concatenate(instances), QUANTILE)),
-            len(kept),
             typical,
         )
 

@@ -45,7 +45,8 @@ def nearest(
     """
     what = Known(known)
     draws = _draws(new.images)
-    left_out = [name for name in held_out if name in what.datasets] or what.datasets
+    unknown = [name for name in held_out if name in what.datasets]
+    left_out = unknown or what.datasets
     limits = what.limits(left_out)
     found: dict[str, Any] = {
         "images": new.images,
@@ -57,6 +58,7 @@ def nearest(
         "unlike": None,
         "threshold": limits.group if limits else None,
         "threshold_from": list(left_out),
+        "threshold_held_out": bool(unknown),
         "images_beyond": None,
         "readings": _readings(new, embedded, what, draws, limits),
         "datasets": _datasets(embedded, what, draws, set(held_out))[:top],

@@ -45,8 +45,8 @@ class Newcomer:
 
 
 def newcomer(root: Path, settings: Settings, *, images: int = 32, labels: LabelKind = "classes") -> Newcomer:
-    """Instances of up to `images` images (`making.IMAGES` at most), spread over the folder: of every task that
-    needs nothing but an image, of every semantic task that the masks allow, and the folder's own pairs.
+    """Instances of up to `images` images (`making.IMAGES` at most), spread over the folder: of every task
+    that needs nothing but an image, of every semantic task that the masks allow, and the folder's own pairs.
 
     Raises:
         UserError: a folder that is not one of images, masks or pairs; with what is wrong.

@@ -59,12 +59,6 @@ class Pool:
             return self
         return Pool(np.array(self.inputs), np.array(self.targets), self.rows)
 
-    def take(self, indices: Any) -> Pool:
-        """These rows, in this order; anchors then point nowhere and are -1 unless kept by the caller."""
-        wanted = np.asarray(indices, dtype=np.int64)
-        rows = self.rows[wanted].with_columns(anchor=pl.lit(-1, pl.Int64))
-        return Pool(self.inputs[wanted], self.targets[wanted], rows)
-
 
 def open_pool(folder: Path) -> Pool:
     """A pool from disk; pixels stay there until they are asked for.

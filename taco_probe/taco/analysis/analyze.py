@@ -187,20 +187,21 @@ def _retrieval(
     }
 
 
-def _against(studied: Mapping[str, Studied], name: str, reference: str) -> Found:
-    """One's numbers, and the reference minus them."""
-    mine, other = studied[name].measured(), studied[reference].measured()
+def _against(studied: Mapping[str, Studied], name: str, reference: str | None) -> Found:
+    """One's numbers, and the reference minus them; None where there is no reference."""
+    mine = studied[name].measured()
+    other = studied[reference].measured() if reference else []
     shown: Found = {number: average(mine, number, f"chance_{number}") for number in ("top1", "map")}
     shown["difference"] = {number: contrast(other, mine, number) for number in ("top1", "map")}
     return shown
 
 
 def _controls(studied: Mapping[str, Studied], settings: Mapping[str, Settings], main: str) -> Found:
-    """Each control against the variant that differs in the view only, or else the main one."""
+    """Each control against the variant that differs in the view only."""
     rows = []
     for name, mine in settings.items():
         if mine.view != "both":
-            reference = runs.partner(mine, dict(settings), view="both") or main
+            reference = runs.partner(mine, dict(settings), view="both")
             about = {"variant": name, "view": mine.view, "against": reference}
             rows.append(about | _against(studied, name, reference))
     return {"reference": main, "gallery": HEADLINE, "rows": rows}

@@ -70,17 +70,22 @@ def _tasks(rows: list[Found]) -> str:
 def _rivals(found: Found) -> Iterator[str]:
     varied = {name: len(variant["seeds"]) > 1 for name, variant in found["runs"]["variants"].items()}
     for row in found["controls"]["rows"]:
-        reference = row["against"]
-        yield _rival(row, f"encoders of {_VIEWS[row['view']]}", reference, varied[reference])
+        control = row["against"]
+        yield _rival(row, f"encoders of {_VIEWS[row['view']]}", control, varied.get(control, False))
     reference = found["baselines"]["reference"]
     for row in found["baselines"]["rows"]:
         name = _BASELINES.get(row["baseline"], row["baseline"])
         yield _rival(row, name, reference, varied[reference])
 
 
-def _rival(row: Found, name: str, reference: str, varied: bool) -> str:
+def _rival(row: Found, name: str, reference: str | None, varied: bool) -> str:
     top1, difference = row["top1"], row["difference"]["top1"]
     start = f"{name[0].upper()}{name[1:]}"
+    if top1 is not None and reference is None:
+        return (
+            f"{start}: {_percent(top1['value'])} find their task{_interval(top1)}; no run differs from "
+            "them in the view alone, so that nothing is compared."
+        )
     if top1 is None or difference is None:
         return f"{start} cannot be compared."
     verdict = f"{reference} is {_changed(difference, 'higher', 'lower')}"

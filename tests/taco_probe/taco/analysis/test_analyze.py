@@ -12,6 +12,7 @@ import pytest
 from data_recipes.errors import UserError
 from taco_probe.taco.analysis import elsewhere, runs, summary
 from taco_probe.taco.analysis.analyze import FILE, analyse
+from taco_probe.taco.atlas import scores
 from taco_probe.taco.embeddings import Embeddings, open_embeddings
 from taco_probe.taco.settings import read_settings
 from tests.taco_probe.taco.analysis.planted import planted
@@ -188,6 +189,24 @@ def test_cut_embeddings_beside_a_fresh_note_are_made_again(folders: list[Path]) 
         (run.folder / "embeddings" / name).write_bytes(what)
         assert run.kept("other", {"a": "3"}, lambda: first).rows.equals(first.rows)
         assert open_embeddings(run.folder / "embeddings", "other").rows.equals(first.rows)
+
+
+def test_a_control_that_differs_in_more_than_the_view_is_compared_with_nothing(
+    folders: list[Path], tmp_path: Path
+) -> None:
+    places = pools(tmp_path / "pools", planted_rows())
+    runs_ = [
+        planted_run(tmp_path / "main", places, SHARP, seed=1),
+        planted_run(tmp_path / "input", places, DATASET, seed=1, view="input", fusion="diff"),
+    ]
+    found = analyse(runs_, tmp_path / "out", permutations=0)
+    (row,) = found["controls"]["rows"]
+    assert row["against"] is None
+    assert row["difference"] == {"top1": None, "map": None}
+    assert row["top1"]["value"] < 1
+    (told,) = [text for text in found["summary"] if text.startswith("Encoders of the input")]
+    assert told.endswith("no run differs from them in the view alone, so that nothing is compared.")
+    assert scores.retrieval(found)["differences"]
 
 
 def test_sentences_do_not_pass_over_what_is_worse_or_what_was_not_varied(analysed: dict[str, Any]) -> None:
