@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
 from eval.stats import SEED, interval, resampled_sums
-from taco_probe.taco.analysis.cells import PLAIN, Cells
+from taco_probe.taco.analysis.cells import Cells
 from taco_probe.taco.embeddings import Embeddings
 
 Floats = NDArray[np.float64]
@@ -43,7 +43,7 @@ class Known:
         Raises:
             UserError: nothing is left.
         """
-        plain = embeddings.where(*PLAIN)
+        plain = embeddings.plain
         if not plain.rows.height:
             raise UserError("the run's embeddings hold no instance as its task makes it")
         self._cells = Cells(plain)
@@ -156,7 +156,7 @@ def leave_one_dataset_out(
             low, high = interval(drawn[:, place] / drawn[:, -1], len(hits))
         value = float(sums[:, place].sum() / sums[:, -1].sum())
         whole[f"top{k}"] = {"value": value, "low": low, "high": high, "n": len(hits)}
-        whole[f"chance{k}"] = min(1.0, k / embeddings.where(*PLAIN).rows["task"].n_unique())
+        whole[f"chance{k}"] = min(1.0, k / embeddings.plain.rows["task"].n_unique())
     return whole
 
 

@@ -26,6 +26,9 @@ COLUMNS: dict[str, Any] = {
     "alteration": pl.String, "altered_by": pl.Float64, "anchor": pl.Int64, "seed": pl.Int64,
 }  # fmt: skip
 
+# Conditions of rows: instances as their tasks make them, neither failed nor altered.
+PLAIN = (pl.col("failure") == "", pl.col("alteration") == "")
+
 
 @dataclass(frozen=True)
 class Pool:

@@ -78,7 +78,7 @@ def analyse(
     }
     held_out = settings[main].held_out
     first = test[main][0][1]
-    if retrieval.plain(first).where(pl.col("dataset").is_in(list(held_out))).rows.is_empty():
+    if first.plain.where(pl.col("dataset").is_in(list(held_out))).rows.is_empty():
         raise UserError(
             f"{groups[main][0].folder}: its test pool has no instance of a held-out dataset "
             f"({', '.join(held_out)}): pool.json there says why"
@@ -114,7 +114,7 @@ def analyse(
         found |= paths.measured(moved, embedded)
     found["summary"] = summary.sentences(found)
     out.mkdir(parents=True, exist_ok=True)
-    found = finite(found)
+    found = without_nan(found)
     write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", out / FILE)
     return found
 
@@ -158,7 +158,7 @@ def _runs(groups: Mapping[str, Sequence[runs.Run]], main: str, first: Embeddings
         for name, group in groups.items()
     }
     settings = groups[main][0].settings
-    plain = retrieval.plain(first)
+    plain = first.plain
     tasks = plain.rows.select("task", "category").unique().sort("category", "task")
     return {
         "main": main,
@@ -263,10 +263,10 @@ def _failures(
     return {"pairs": pairs, "told_apart": apart}
 
 
-def finite(found: Any) -> Any:
+def without_nan(found: Any) -> Any:
     """Numbers that are none are null, as JSON has it."""
     if isinstance(found, dict):
-        return {key: finite(value) for key, value in found.items()}
+        return {key: without_nan(value) for key, value in found.items()}
     if isinstance(found, list | tuple):
-        return [finite(value) for value in found]
+        return [without_nan(value) for value in found]
     return None if isinstance(found, float) and not math.isfinite(found) else found

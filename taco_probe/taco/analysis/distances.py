@@ -12,7 +12,7 @@ import scipy.stats
 
 from data_recipes.errors import UserError
 from taco_probe.taco.analysis import clusters
-from taco_probe.taco.analysis.cells import PLAIN, Cells, between
+from taco_probe.taco.analysis.cells import Cells, between
 from taco_probe.taco.analysis.resampling import RESAMPLES, Floats, estimate, finite
 from taco_probe.taco.embeddings import Embeddings
 
@@ -119,7 +119,7 @@ def measured(test: Sequence[Embeddings], *, resamples: int = RESAMPLES, seed: in
     Raises:
         UserError: fewer than three tasks, or embeddings of different instances.
     """
-    plain = [one.where(*PLAIN) for one in test]
+    plain = [one.plain for one in test]
     if any(not one.rows.equals(plain[0].rows) for one in plain[1:]):
         raise UserError("distances over seeds need embeddings of the same instances")
     cells = Cells(plain[0])

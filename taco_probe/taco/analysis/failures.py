@@ -31,7 +31,6 @@ from taco_probe.taco.analysis.intervals import (
     over_seeds,
 )
 from taco_probe.taco.analysis.ranking import Codes
-from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings
 
 MEASURES = ("silhouette_task", "silhouette_category", "margin", "peakedness", "top1", "map", "auroc")
@@ -46,7 +45,7 @@ def sharpness(
     Args:
         retrieved: across datasets, with top1 and map.
     """
-    right = plain(embeddings)
+    right = embeddings.plain
     return {
         "silhouette_task": silhouette.measured(right, "task", "instances", seed),
         "silhouette_category": silhouette.measured(right, "category", "centroids", seed),
@@ -150,7 +149,7 @@ def pairs(
 
 def told_apart(embeddings: Embeddings, seed: int | None = None) -> dict[str, Measured]:
     """AUROC of failed against right instances by kind of failure, "" for all kinds together."""
-    right, failed = plain(embeddings), embeddings.where(pl.col("failure") != "", pl.col("alteration") == "")
+    right, failed = embeddings.plain, embeddings.where(pl.col("failure") != "", pl.col("alteration") == "")
     return {
         kind: _auroc(right, failed.where(pl.col("failure") == kind) if kind else failed, seed)
         for kind in ("", *sorted(failed.rows["failure"].unique()))

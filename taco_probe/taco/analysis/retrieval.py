@@ -60,13 +60,8 @@ def across(embeddings: Embeddings, gallery: Gallery, held_out: Collection[str], 
         "held_out": pl.col("dataset").is_in(list(held_out)),
         "both": pl.lit(True),
     }
-    right = plain(embeddings)
+    right = embeddings.plain
     return search(right, pl.col("dataset").is_in(list(held_out)), chosen[gallery], k=k)
-
-
-def plain(embeddings: Embeddings) -> Embeddings:
-    """Instances as their tasks make them."""
-    return embeddings.where(pl.col("failure") == "", pl.col("alteration") == "")
 
 
 def search(

@@ -19,7 +19,6 @@ import polars as pl
 from taco_probe.taco.analysis import shuffling
 from taco_probe.taco.analysis.intervals import FEWEST, Found, Measured, Values, average, codes
 from taco_probe.taco.analysis.ranking import Codes
-from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings, Vectors
 
 By = Literal["category", "task"]
@@ -83,7 +82,7 @@ def centres(unit: Vectors, rows: pl.DataFrame) -> Points:
 
 def measured(embeddings: Embeddings, by: By, level: Level, seed: int | None = None) -> Measured:
     """The mean silhouette, and what it is without each dataset."""
-    right = plain(embeddings)
+    right = embeddings.plain
     whole = points(right, by, level)
     names = sorted(right.rows["origin"].unique())
     if len(names) < FEWEST:
@@ -140,7 +139,7 @@ def _shuffled(
     embeddings: Embeddings, by: By, level: Level, permutations: int, seed: int
 ) -> tuple[float, list[float]]:
     """The silhouette of one run, and under each permutation."""
-    found = points(plain(embeddings), by, level)
+    found = points(embeddings.plain, by, level)
     rng = np.random.default_rng(seed)
     task, category = found.labelled
     if by == "category":

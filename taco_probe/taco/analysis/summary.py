@@ -6,23 +6,9 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-Found = dict[str, Any]
+from taco_probe.taco.words import BASELINES, MEASURES, VIEWS, probability
 
-_VIEWS = {
-    "input": "the input alone",
-    "target": "the target alone",
-    "shuffled": "inputs with targets of other instances",
-}
-_BASELINES = {"untrained": "an untrained encoder", "pixels": "raw pixels", "clip": "CLIP"}
-_MEASURES = {
-    "silhouette_task": "the silhouette of tasks",
-    "silhouette_category": "the silhouette of categories",
-    "margin": "the margin to the nearest other task",
-    "peakedness": "the peakedness of the distance matrix",
-    "top1": "retrieval across datasets",
-    "map": "the average precision across datasets",
-    "auroc": "the AUROC of failed against right instances",
-}
+Found = dict[str, Any]
 
 
 def sentences(found: Found) -> list[str]:
@@ -71,10 +57,10 @@ def _rivals(found: Found) -> Iterator[str]:
     varied = {name: len(variant["seeds"]) > 1 for name, variant in found["runs"]["variants"].items()}
     for row in found["controls"]["rows"]:
         control = row["against"]
-        yield _rival(row, f"encoders of {_VIEWS[row['view']]}", control, varied.get(control, False))
+        yield _rival(row, f"encoders of {VIEWS[row['view']]}", control, varied.get(control, False))
     reference = found["baselines"]["reference"]
     for row in found["baselines"]["rows"]:
-        name = _BASELINES.get(row["baseline"], row["baseline"])
+        name = BASELINES.get(row["baseline"], row["baseline"])
         yield _rival(row, name, reference, varied[reference])
 
 
@@ -131,7 +117,7 @@ def _silhouette(found: Found) -> Iterator[str]:
         against = ""
         if (p := shown.get("p_permutation")) is not None:
             far = "above" if p <= 0.05 else "not above"
-            against = f", {far} what random labels give ({shown['null']:.2f} on average, p = {p:.3f})"
+            against = f", {far} what random labels give ({shown['null']:.2f} on average, p {probability(p)})"
         value = f"{shown['value']:.2f}{_interval(shown, '')}"
         yield f"Silhouette of the {kinds[by]}, {parts[part]}: {value}{against}."
 
@@ -144,10 +130,10 @@ def _failures(found: Found) -> Iterator[str]:
         seeds = len(pair["seeds"])
         over = f"over {seeds} seeds" if seeds > 1 else "at one seed, so that seeds may explain it"
         told = []
-        for name, text in _MEASURES.items():
+        for name, text in MEASURES.items():
             difference = pair["measures"][name]["difference"]
             if difference:
-                told.append(f"{text} is {_changed(difference, 'higher', 'lower', '')}")
+                told.append(f"the {text} is {_changed(difference, 'higher', 'lower', '')}")
         yield f"With failure tasks ({pair['with']} against {pair['without']}, {over}): {'; '.join(told)}."
     for name, shown in found["failures"]["told_apart"].items():
         if shown:
