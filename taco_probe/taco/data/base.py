@@ -106,7 +106,7 @@ class Dataset:
     def _white(self) -> int:
         if self.white is not None or self.labels == "none":
             return self.white or 0
-        return white_of(self._masks())
+        return white_of(self._masks(), instances=self.labels == "instances")
 
     def _masks(self) -> Iterator[Labels]:
         for index in self.spread(LOOKED_AT):

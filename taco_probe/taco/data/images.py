@@ -90,13 +90,13 @@ def to_labels(annotation: np.ndarray, name: str, *, white: int = 0) -> Labels:
     return np.asarray(labels > white / 2 if white else labels, dtype=np.int32)
 
 
-def white_of(masks: Iterable[Labels]) -> int:
+def white_of(masks: Iterable[Labels], *, instances: bool = False) -> int:
     """The number that is white (255 or 65535) where a dataset's masks are black and white; 0 where numbers
     are labels.
 
     Black and white are masks without other numbers, and masks with soft edges: at least three greys, nearly
-    all of their pixels beside black, and either beside white or of many greys (thin lines are nowhere white).
-    The rule is ours.
+    all of their pixels beside black, and either beside white or of many greys (thin lines are nowhere white;
+    but where numbers may be `instances`, many of them are small objects). The rule is ours.
     """
     largest, greys, total, beside = 0, set[int](), 0, np.zeros(2, int)
     for mask in masks:
@@ -111,7 +111,7 @@ def white_of(masks: Iterable[Labels]) -> int:
     if largest not in _WHITES:
         return 0
     black, bright = beside >= _NEARLY_ALL * total
-    soft = len(greys) >= 3 and black and (bright or len(greys) > 8)
+    soft = len(greys) >= 3 and black and (bright or (len(greys) > 8 and not instances))
     return largest if soft or not greys else 0
 
 

@@ -106,6 +106,15 @@ def test_what_255_means_is_the_same_in_all_masks_of_a_dataset():
     assert labels_of(square(255, other=3), square(255, other=7), square(0, other=9))[0] == {0, 3, 255}
 
 
+def test_many_small_objects_are_no_soft_edges():
+    numbers = np.zeros((100, 100), np.uint8)
+    for k in range(255):
+        numbers[6 * (k // 16) : 6 * (k // 16) + 4, 6 * (k % 16) : 6 * (k % 16) + 4] = k + 1
+    for labels in ([numbers], [numbers.astype(np.uint16)]):
+        found = from_arrays("x", "y", grey(1, 100, 100), labels, labels="instances")[0].annotation
+        assert np.array_equal(found, numbers)
+
+
 def test_a_part_of_a_dataset_reads_masks_as_the_whole_does():
     dataset = from_arrays("x", "y", grey(2, 32, 32), [square(255), square(255, other=128)], labels="classes")
     assert dataset.only([0])[0].annotation.max() == 255
