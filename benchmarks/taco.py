@@ -46,6 +46,7 @@ def write_pool(folder: Path, settings: Settings) -> None:
             task,
             TASKS[task].category,
             f"set {number}",
+            f"set {number}",
             "noise",
             f"set {number}[{k}]",
             None,

@@ -14,7 +14,7 @@ from harness.runs import RunFolder, first_difference
 from taco_probe.taco.pool import open_pool
 from taco_probe.taco.pools import check_places, pools, write_places
 from taco_probe.taco.settings import Settings, read_settings, write_settings
-from taco_probe.taco.sources import with_datasets
+from taco_probe.taco.sources import Place, with_datasets
 from taco_probe.taco.training import SETTINGS, WEIGHTS, processes, train
 
 # What each variant changes: the effect of failure tasks, and the controls.
@@ -35,7 +35,7 @@ def train_all(
     seeds: Sequence[int],
     variants: Sequence[str],
     control_seeds: Sequence[int] = (),
-    places: Mapping[str, Path],
+    places: Mapping[str, Place],
     argv: Sequence[str],
     save_steps: int = 100,
     threads: int = 0,

@@ -75,7 +75,10 @@ def train(
     ] = "",
     data: Annotated[
         list[str] | None,
-        typer.Option(help="A dataset of yours: NAME=PATH of a folder or an npz file; may be repeated."),
+        typer.Option(
+            help="A dataset of yours: NAME=PATH of a folder or an npz file; may be repeated. "
+            "Behind it ,labels=instances ,modality=CT ,category=C1 where needed."
+        ),
     ] = None,
     save_steps: Annotated[
         int, typer.Option("--save_steps", min=0, help="Steps between two checkpoints; 0: none.")

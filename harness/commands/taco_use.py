@@ -43,6 +43,8 @@ def transfer(
     console = Console()
     groups = variants(read_runs(runs))
     main, *others = groups
+    if groups[main][0].settings.view != "both":
+        raise UserError("only controls were named: name a run that sees input and target (view both)")
     if others:
         console.print(f"distances of {main} alone, not of {', '.join(others)}", style="dim", markup=False)
     first = groups[main][0]
@@ -71,7 +73,7 @@ def nearest(
     ],
     run: Annotated[Path, typer.Option(help="Run folder of imax taco train.")],
     top: Annotated[int, typer.Option(min=1, help="Lines of each table.")] = 10,
-    images: Annotated[int, typer.Option(min=1, help="Used of the folder, at most.")] = 32,
+    images: Annotated[int, typer.Option(min=1, max=128, help="Used of the folder, at most.")] = 32,
     labels: Annotated[str, typer.Option(help="What masks' numbers mean: classes or instances.")] = "classes",
     transfer: Annotated[Path | None, typer.Option(help="transfer.json, to say what to pretrain on.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write it all there.")] = None,
@@ -89,6 +91,8 @@ def nearest(
     if labels not in ("classes", "instances"):
         raise unknown("labels", labels, ("classes", "instances"))
     settings = read_settings(run / SETTINGS)
+    if settings.view != "both":
+        raise UserError(f"{run} is a control (view {settings.view}): name a run that sees input and target")
     gains = read_transfer(transfer) if transfer else None
     new = newcomer(folder, settings, images=images, labels="classes" if labels == "classes" else "instances")
     found = {"folder": str(folder), "run": str(run)} | rank(

@@ -29,9 +29,9 @@ def embed(run: Path, pool: Pool, *, batch_size: int = 256, quiet: bool = True) -
 def untrained(
     settings: Settings, pool: Pool, seed: int, *, batch_size: int = 256, quiet: bool = True
 ) -> Embeddings:
-    """A pool as an encoder of these settings sees it before training, with weights by the seed. Its batch
-    normalisation has seen nothing, so that it changes nothing."""
-    encoder = TaskEncoder(settings, seed=seed)
+    """A pool as an encoder of these settings sees it with random weights by the seed, also where training
+    began with others. Its batch normalisation has seen nothing, so that it changes nothing."""
+    encoder = TaskEncoder(settings.model_copy(update={"weights": ""}), seed=seed)
     return embed_with(encoder, settings, pool, batch_size=batch_size, quiet=quiet)
 
 

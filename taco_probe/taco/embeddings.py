@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
+from taco_probe.taco.pool import PLAIN
 
 Vectors = NDArray[np.float32]
 
@@ -38,6 +39,11 @@ class Embeddings:
         """The rows that all conditions hold for."""
         kept = self.rows.with_row_index("_row").filter(*conditions)
         return Embeddings(self.vectors[kept["_row"].to_numpy()], kept.drop("_row"))
+
+    @property
+    def plain(self) -> Embeddings:
+        """Instances as their tasks make them, neither failed nor altered."""
+        return self.where(*PLAIN)
 
     def save(self, folder: Path, name: str) -> None:
         """Writes NAME.npy and NAME.parquet."""

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
 from eval.stats import SEED, interval, resampled_sums
-from taco_probe.taco.analysis.cells import PLAIN, Cells
-from taco_probe.taco.analysis.intervals import origin
+from taco_probe.taco.analysis.cells import Cells
 from taco_probe.taco.embeddings import Embeddings
 
 Floats = NDArray[np.float64]
@@ -23,11 +22,10 @@ QUANTILE = 0.95
 
 class Limits(NamedTuple):
     """How far the tasks of left-out datasets lie from their own centres, 95th percentiles: the mean of a task
-    on a dataset (`groups` of them), and single instances. `typical`: the mean of each task's means."""
+    on a dataset, and single instances. `typical`: the mean of each task's means."""
 
     group: float
     instance: float
-    groups: int
     typical: dict[str, float]
 
 
@@ -45,7 +43,7 @@ class Known:
         Raises:
             UserError: nothing is left.
         """
-        plain = embeddings.where(*PLAIN)
+        plain = embeddings.plain
         if not plain.rows.height:
             raise UserError("the run's embeddings hold no instance as its task makes it")
         self._cells = Cells(plain)
@@ -53,15 +51,15 @@ class Known:
         self.means, self.present = self._cells.means(self._unit, self._cells.groups.whole)
         self.tasks, self.categories = self._cells.tasks, self._cells.categories
         self.datasets = self._cells.groups.datasets
-        homes = origin(pl.Series(self.datasets)).to_list()
-        self._home = dict(zip(self.datasets, homes, strict=True))
+        self.home = self._cells.groups.home  # (D,) number of each dataset's origin
         self.modality = dict(plain.rows.select("dataset", "modality").unique().iter_rows())
 
     def centres(self, without: str = "", weight: Floats | None = None) -> Floats:
-        """(T, K) unit centres of the tasks over all datasets but one and those of the same patient, or with
-        these weights (D,); NaN where a task has none."""
-        away = self._home.get(without)
-        counts = np.array([self._home[name] != away for name in self.datasets]) if weight is None else weight
+        """(T, K) unit centres of the tasks over all datasets but one and those of its origin, or with these
+        weights (D,); NaN where a task has none."""
+        counts = np.ones(len(self.datasets)) if weight is None else weight
+        if without:
+            counts = np.where(self.home == self.home[self.datasets.index(without)], 0, counts)
         there = self.present.astype(np.float64) * counts
         return _unit(np.matmul(there[:, None], self.means)[:, 0], np.asarray((there > 0).any(axis=1)))
 
@@ -108,7 +106,6 @@ class Known:
         return Limits(
             float(np.quantile([group for group, _ in kept], QUANTILE)),
             float(np.quantile(np.concatenate(instances), QUANTILE)),
-            len(kept),
             typical,
         )
 
@@ -134,22 +131,22 @@ def leave_one_dataset_out(
     Datasets weigh as many folders as they have tasks.
 
     Returns:
-        for k of `top`: `top<k>` {value, low, high, n: datasets}, the share of folders whose task is among the
-        k nearest, with an interval over datasets (None from one alone), and `chance<k>`; `by_dataset`.
+        for k of `top`: `top<k>` {value, low, high, n}, the share of folders whose task is among the k
+        nearest, with an interval over datasets, of which n are of different origin (None from one alone), and
+        `chance<k>`; `by_dataset`.
 
     Raises:
         UserError: a dataset that is not there, or nothing that can be judged.
     """
     judged = ranks(embeddings, datasets)
-    hits: list[list[float]] = []
-    by_dataset: dict[str, Any] = {}
-    for (name,), part in judged.group_by("dataset", maintain_order=True):
-        found = [float((part["rank"] <= k).sum()) for k in top]
-        hits.append([*found, float(part.height)])
-        by_dataset[str(name)] = {
-            **{f"top{k}": hit / part.height for k, hit in zip(top, found, strict=True)},
-            "n": part.height,
-        }
+    by_dataset: dict[str, Any] = {
+        str(name): {f"top{k}": _share(part, k) for k in top} | {"n": part.height}
+        for (name,), part in judged.group_by("dataset", maintain_order=True)
+    }
+    hits = [
+        [*(float((part["rank"] <= k).sum()) for k in top), float(part.height)]
+        for _, part in judged.group_by("origin", maintain_order=True)
+    ]
     sums = np.asarray(hits)
     drawn = resampled_sums(sums, resamples=2000, seed=SEED)
     whole: dict[str, Any] = {"by_dataset": by_dataset, "folders": int(sums[:, -1].sum())}
@@ -159,13 +156,17 @@ def leave_one_dataset_out(
             low, high = interval(drawn[:, place] / drawn[:, -1], len(hits))
         value = float(sums[:, place].sum() / sums[:, -1].sum())
         whole[f"top{k}"] = {"value": value, "low": low, "high": high, "n": len(hits)}
-        whole[f"chance{k}"] = min(1.0, k / embeddings.where(*PLAIN).rows["task"].n_unique())
+        whole[f"chance{k}"] = min(1.0, k / embeddings.plain.rows["task"].n_unique())
     return whole
+
+
+def _share(ranked: pl.DataFrame, k: int) -> float:
+    return float((ranked["rank"].to_numpy() <= k).mean())
 
 
 def ranks(embeddings: Embeddings, datasets: Sequence[str]) -> pl.DataFrame:
     """A row for each task on each of `datasets`: at which rank, from 1, its task lies among the centres of
-    the other datasets' tasks. A task that no other dataset has is left out.
+    the other datasets' tasks, ties shared. A task that no other dataset has is left out.
 
     Raises:
         UserError: a dataset that is not there, or nothing that can be judged.
@@ -176,20 +177,22 @@ def ranks(embeddings: Embeddings, datasets: Sequence[str]) -> pl.DataFrame:
         if name not in known.datasets:
             raise UserError(f"no embeddings of dataset {name}; known: {', '.join(known.datasets)}")
         apart, task = known.left_out(name)
+        origin = int(known.home[known.datasets.index(name)])
         for one in np.unique(task):
             rank = _rank(apart[task == one].mean(axis=0), one)
             if rank is not None:
-                rows.append({"task": known.tasks[one], "dataset": name, "rank": rank})
+                rows.append({"task": known.tasks[one], "dataset": name, "origin": origin, "rank": rank})
     if not rows:
         raise UserError("no task of the left-out datasets is known from another dataset")
     return pl.DataFrame(rows)
 
 
-def _rank(apart: Floats, task: int) -> int | None:
-    """From 1; ties are half above. None for a task without a centre."""
-    if not np.isfinite(apart[task]):
+def _rank(apart: Floats, task: int) -> float | None:
+    """From 1; of the tasks at the same distance half are above. None for a task without a centre."""
+    own = apart[task]
+    if not np.isfinite(own):
         return None
-    return 1 + int((apart < apart[task]).sum())
+    return float(1 + (apart < own).sum() + ((apart == own).sum() - 1) / 2)
 
 
 def _unit(vectors: Floats, known: NDArray[np.bool_]) -> Floats:

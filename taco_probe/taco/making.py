@@ -7,20 +7,17 @@ see one by one, and cost the same for every dataset. Masks are shrunk to the nea
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
-import torch
 from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
 from taco_probe.taco.data import Dataset, Sample
+from taco_probe.taco.forked import each
 from taco_probe.taco.plan import SWEEP, Allowed, Wanted
 from taco_probe.taco.progress import Progress
 from taco_probe.taco.settings import Settings
@@ -68,7 +65,7 @@ def read_all(
     _SHARED.update(datasets=chosen, settings=settings)
     found: dict[tuple[str, int], tuple[Picture | None, Allowed, str]] = {}
     with Progress("reading", len(jobs), "image", quiet=quiet) as progress:
-        for key, one in zip(jobs, _spread_out(_read_one, jobs, workers, 1), strict=True):
+        for key, one in zip(jobs, each(_read_one, jobs, workers), strict=True):
             found[key] = one
             progress.step()
     read = {}
@@ -96,15 +93,18 @@ def make_all(
     """Writes inputs.npy and targets.npy; returns the rows that go with them."""
     starts = np.cumsum([0, *(one.rows for one in wanted)])
     shape = (int(starts[-1]), settings.size, settings.size, 3)
-    for file in FILES:
-        np.lib.format.open_memmap(folder / file, mode="w+", dtype=np.uint8, shape=shape).flush()
-    _SHARED.update(read=read, settings=settings, folder=folder)
+    arrays = [
+        np.lib.format.open_memmap(folder / file, mode="w+", dtype=np.uint8, shape=shape) for file in FILES
+    ]
+    _SHARED.update(read=read, settings=settings, arrays=arrays)
     rows: list[Row] = []
     jobs = [(int(start), one) for start, one in zip(starts, wanted, strict=False)]
     with Progress(name, shape[0], "instance", quiet=quiet) as progress:
-        for made in _spread_out(_write_one, jobs, workers, _CHUNK):
+        for made in each(_write_one, jobs, workers, chunk=_CHUNK):
             rows += made
             progress.step(len(made))
+    for array in _SHARED.pop("arrays"):
+        array.flush()
     return rows
 
 
@@ -112,24 +112,8 @@ def make_all(
 _SHARED: dict[str, Any] = {}
 
 
-def _spread_out(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int, chunk: int) -> Iterator[Any]:
-    """Results of the jobs, in order, from processes that share `_SHARED`."""
-    if workers < 2 or len(jobs) <= chunk:
-        yield from map(work, jobs)
-        return
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        yield from pool.map(work, jobs, chunksize=chunk)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # a forked process must not enter its parent's thread pool
-
-
 def _spread(dataset: Dataset) -> Dataset:
-    if len(dataset) <= IMAGES:
-        return dataset
-    return dataset.only([int(k) for k in np.linspace(0, len(dataset) - 1, IMAGES).round()])
+    return dataset.only(dataset.spread(IMAGES))
 
 
 def _read_one(job: tuple[str, int]) -> tuple[Picture | None, Allowed, str]:
@@ -199,52 +183,70 @@ def _write_one(job: tuple[int, Wanted]) -> list[Row]:
     settings: Settings = _SHARED["settings"]
     made = list(_made(wanted, start))
     assert len(made) == wanted.rows
-    for part, array in enumerate(_arrays(_SHARED["folder"])):
+    for part, array in enumerate(_SHARED["arrays"]):
         array[start : start + len(made)] = [pixels(one[part], settings.size) for one, _ in made]
     return [row for _, row in made]
-
-
-@lru_cache(maxsize=1)
-def _arrays(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    inputs, targets = (np.load(folder / file, mmap_mode="r+") for file in FILES)
-    return inputs, targets
 
 
 def _made(wanted: Wanted, start: int) -> Iterator[tuple[Instance, Row]]:
     """An instance with its row; then, for an anchor in row `start`, its alterations."""
     task, rng = TASKS[wanted.task], np.random.default_rng(wanted.seed)
+    kept: Read = _SHARED["read"][wanted.dataset]
     tasks = [wanted.task, *([wanted.other_task] if wanted.other_task else [])]
     image, labels = _piece(wanted.dataset, wanted.image, tasks, rng)
     strength = None if task.strengths is None else float(rng.uniform(*task.strengths))
     seed = int(rng.integers(2**32))
+    name = f"{wanted.dataset}[{wanted.image}]"
+    dataset = kept.dataset
+    about = (wanted.task, task.category, dataset.name, dataset.comes_from, dataset.modality, name)
 
-    def row(strength: float | None, alteration: str = "", by: float = 0.0, anchor: int = -1) -> Row:
-        dataset: Dataset = _SHARED["read"][wanted.dataset].dataset
-        name = f"{wanted.dataset}[{wanted.image}]"
-        about = (wanted.task, task.category, wanted.dataset, dataset.modality, name)
-        return (*about, strength, wanted.failure, alteration, by, anchor, seed)
+    def row(
+        strength: float | None, failure: str = "", alteration: str = "", by: float = 0.0, anchor: int = -1
+    ) -> Row:
+        return (*about, strength, failure, alteration, by, anchor, seed)
 
-    if wanted.failure:
-        other = None
-        if wanted.failure == "other_image":
-            piece = _piece(wanted.dataset, wanted.other, [wanted.task], rng)
-            other = task(*piece, strength=strength, seed=seed)
-        elif wanted.failure == "other_task":
-            other = TASKS[wanted.other_task](image, labels, seed=seed)
-        yield (
-            fail(wanted.failure, task, image, labels, seed=seed, strength=strength, other=other),
-            row(strength),
-        )
-        return
+    for attempt in range(_TRIES if wanted.failure else 0):
+        if attempt:
+            image, labels = _piece(wanted.dataset, wanted.image, tasks, rng)
+        failed = _failed(wanted, image, labels, strength, seed, rng)
+        right = task(image, labels, strength=strength, seed=seed)
+        if not _looks_like(failed, right):
+            yield failed, row(strength, wanted.failure)
+            return
+    # A failure that changes nothing, such as a blank target where the image is black, is none.
     made = task(image, labels, strength=strength, seed=seed)
     yield made, row(strength)
     if not wanted.follow:
         return
     for kind in ALTERATIONS:
         for by in STRENGTHS:
-            yield alter(made, kind, by, seed=seed), row(strength, kind, by, start)
+            yield alter(made, kind, by, seed=seed), row(strength, "", kind, by, start)
     for by in STRENGTHS if task.strengths is not None else ():
-        yield task(image, labels, strength=by, seed=seed), row(by, SWEEP, by, start)
+        yield task(image, labels, strength=by, seed=seed), row(by, "", SWEEP, by, start)
+
+
+def _failed(
+    wanted: Wanted,
+    image: Array,
+    labels: Labels | None,
+    strength: float | None,
+    seed: int,
+    rng: np.random.Generator,
+) -> Instance:
+    """The failed instance that is wanted, of this piece."""
+    task, other = TASKS[wanted.task], None
+    if wanted.failure == "other_image":
+        piece = _piece(wanted.dataset, wanted.other, [wanted.task], rng)
+        other = task(*piece, strength=strength, seed=seed)
+    elif wanted.failure == "other_task":
+        other = TASKS[wanted.other_task](image, labels, seed=seed)
+    return fail(wanted.failure, task, image, labels, seed=seed, strength=strength, other=other)
+
+
+def _looks_like(one: Instance, other: Instance) -> bool:
+    """Whether two instances are the same as pools keep them."""
+    size: int = _SHARED["settings"].size
+    return all(np.array_equal(pixels(a, size), pixels(b, size)) for a, b in zip(one, other, strict=True))
 
 
 def pixels(image: Array, size: int) -> NDArray[np.uint8]:

@@ -45,7 +45,8 @@ def nearest(
     """
     what = Known(known)
     draws = _draws(new.images)
-    left_out = [name for name in held_out if name in what.datasets] or what.datasets
+    unknown = [name for name in held_out if name in what.datasets]
+    left_out = unknown or what.datasets
     limits = what.limits(left_out)
     found: dict[str, Any] = {
         "images": new.images,
@@ -57,6 +58,7 @@ def nearest(
         "unlike": None,
         "threshold": limits.group if limits else None,
         "threshold_from": list(left_out),
+        "threshold_held_out": bool(unknown),
         "images_beyond": None,
         "readings": _readings(new, embedded, what, draws, limits),
         "datasets": _datasets(embedded, what, draws, set(held_out))[:top],
@@ -87,11 +89,11 @@ def _against_tasks(part: Embeddings, what: Known, draws: Floats) -> list[dict[st
     is also depends on which datasets are known: they are resampled too."""
     image = part.rows["image"].cast(pl.Int64).to_numpy()
     rng = np.random.default_rng(SEED)
-    count = len(what.datasets)
+    count = int(what.home.max()) + 1
     first = np.zeros(len(what.tasks))
     for draw in draws[1 : 1 + DATASET_RESAMPLES]:
         weight = draw[image]
-        times = rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
+        times = rng.multinomial(count, np.full(count, 1 / count))[what.home].astype(np.float64)
         if weight.any():
             mean = (weight / weight.sum()) @ part.unit
             apart = distances(mean[None], what.centres(weight=times))[0]

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from data_recipes.errors import UserError
+from taco_probe.taco import making
 from taco_probe.taco.data import folder as read_folder
 from taco_probe.taco.data.base import LabelKind
 from taco_probe.taco.data.folder import Pairs
@@ -43,14 +44,9 @@ class Newcomer:
     reading: str
 
 
-def plain_tasks(settings: Settings) -> list[str]:
-    """Tasks that any image can be made into."""
-    return [task for task in settings.tasks_used if not TASKS[task].needs]
-
-
 def newcomer(root: Path, settings: Settings, *, images: int = 32, labels: LabelKind = "classes") -> Newcomer:
-    """Instances of up to `images` images, spread over the folder: of every task that needs nothing but an
-    image, of every semantic task that the masks allow, and the folder's own pairs.
+    """Instances of up to `images` images (`making.IMAGES` at most), spread over the folder: of every task
+    that needs nothing but an image, of every semantic task that the masks allow, and the folder's own pairs.
 
     Raises:
         UserError: a folder that is not one of images, masks or pairs; with what is wrong.
@@ -59,8 +55,8 @@ def newcomer(root: Path, settings: Settings, *, images: int = 32, labels: LabelK
         raise UserError(f"{root}: no such folder")
     pairs = Pairs(root) if Pairs.there(root) else None
     dataset = pairs.inputs if pairs else read_folder(root, name=root.resolve().name, labels=labels)
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().astype(int))
-    read = read_all([dataset.only(list(chosen))], settings, quiet=True)
+    chosen = dataset.spread(min(images, making.IMAGES))
+    read = read_all([dataset.only(chosen)], settings, quiet=True)
     name, found = dataset.name, read[dataset.name]
     has_masks = dataset.labels != "none"
     wanted, reading = [], ""
@@ -90,13 +86,13 @@ def newcomer(root: Path, settings: Settings, *, images: int = 32, labels: LabelK
     return Newcomer(kind, pool, len(usable), tuple(found.unreadable), reading)
 
 
-def _with_pairs(pool: Pool, pairs: Pairs, chosen: np.ndarray, usable: list[int], settings: Settings) -> Pool:
+def _with_pairs(pool: Pool, pairs: Pairs, chosen: list[int], usable: list[int], settings: Settings) -> Pool:
     """The pool with the folder's own pairs behind, each of the same piece of input and target."""
     made: list[list[np.ndarray]] = [[], []]
     rows = []
     side = WORK * settings.size
     for number, k in enumerate(usable):
-        pair = pairs[int(chosen[k])]
+        pair = pairs[chosen[k]]
         rng = np.random.default_rng(crc32(pairs.names[chosen[k]].encode()))
         height, width = pair.input.shape[:2]
         share = rng.uniform(settings.crop, 1)
@@ -104,7 +100,7 @@ def _with_pairs(pool: Pool, pairs: Pairs, chosen: np.ndarray, usable: list[int],
         box = (top, left, top + share * height, left + share * width)
         for part, image in enumerate(pair):
             made[part].append(pixels(cut(image, None, box, (side, side))[0], settings.size))
-        rows.append((OWN, OWN, "inputs", "unknown", str(number), None, "", "", 0.0, -1, 0))
+        rows.append((OWN, OWN, "inputs", "inputs", "unknown", str(number), None, "", "", 0.0, -1, 0))
     return Pool(
         np.concatenate([pool.inputs, np.stack(made[0])]),
         np.concatenate([pool.targets, np.stack(made[1])]),

@@ -97,7 +97,7 @@ def _of_pair(
     for number, image in enumerate(turns[good:]):
         kind = kinds[number % len(kinds)]
         missing = images[image] or {}
-        others = [name for name in settings.tasks_used if name != task and not missing[name]]
+        others = [name for name in settings.tasks_used if wrong_for_both(task, name) and not missing[name]]
         if kind == "other_task" and not others:
             continue
         made.append(
@@ -112,6 +112,12 @@ def _of_pair(
             )
         )
     return made
+
+
+def wrong_for_both(task: str, other: str) -> bool:
+    """Whether a task's input with another's target is an instance of neither. Of two generative tasks the
+    targets are equal, and of two others the inputs: then it would be a right instance of one of them."""
+    return (TASKS[task].category == "generative") != (TASKS[other].category == "generative")
 
 
 def _followed(settings: Settings, allows: Mapping[str, Sequence[Allowed]]) -> list[Wanted]:

@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
 
-# A row: what its instance is. `failure` and `alteration` are "" for an instance as its task makes it;
+# A row: what its instance is. `origin` names the pictures or patients that the dataset is of: datasets of one
+# origin are no independent samples. `failure` and `alteration` are "" for an instance as its task makes it;
 # `anchor` is the number of the row that an altered instance was made from, -1 for others.
 COLUMNS: dict[str, Any] = {
-    "task": pl.String, "category": pl.String, "dataset": pl.String, "modality": pl.String, "image": pl.String,
-    "strength": pl.Float64, "failure": pl.String, "alteration": pl.String, "altered_by": pl.Float64,
-    "anchor": pl.Int64, "seed": pl.Int64,
+    "task": pl.String, "category": pl.String, "dataset": pl.String, "origin": pl.String,
+    "modality": pl.String, "image": pl.String, "strength": pl.Float64, "failure": pl.String,
+    "alteration": pl.String, "altered_by": pl.Float64, "anchor": pl.Int64, "seed": pl.Int64,
 }  # fmt: skip
+
+# Conditions of rows: instances as their tasks make them, neither failed nor altered.
+PLAIN = (pl.col("failure") == "", pl.col("alteration") == "")
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,6 @@ class Pool:
         if self.inputs.nbytes + self.targets.nbytes > share * psutil.virtual_memory().available:
             return self
         return Pool(np.array(self.inputs), np.array(self.targets), self.rows)
-
-    def take(self, indices: Any) -> Pool:
-        """These rows, in this order; anchors then point nowhere and are -1 unless kept by the caller."""
-        wanted = np.asarray(indices, dtype=np.int64)
-        rows = self.rows[wanted].with_columns(anchor=pl.lit(-1, pl.Int64))
-        return Pool(self.inputs[wanted], self.targets[wanted], rows)
 
 
 def open_pool(folder: Path) -> Pool:

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from taco_probe.taco import making
 from taco_probe.taco.plan import PARTS, Part, able, plan
 from taco_probe.taco.pool import COLUMNS, Pool, open_pool
 from taco_probe.taco.settings import Settings
-from taco_probe.taco.sources import check_names, code, fingerprint, open_source
+from taco_probe.taco.sources import Place, check_names, check_origins, code, fingerprint, open_source
 
 _SIZES: dict[Part, str] = {"train": "pool", "test": "test_pool", "paths": "anchors"}
 _COMMON = ("size", "tasks_used", "crop", "pool_seed")
@@ -32,7 +33,7 @@ FILE = "pools.json"
 
 def pools(
     settings: Settings,
-    places: Mapping[str, Path] | None = None,
+    places: Mapping[str, Place] | None = None,
     *,
     parts: Sequence[Part] = PARTS,
     workers: int | None = None,
@@ -49,13 +50,14 @@ def pools(
     """
     places = dict(places or {})
     check_names((*settings.datasets, *settings.held_out), places)
+    check_origins(settings, places)
     if not settings.datasets:
         raise UserError("no dataset to train on: name some with --datasets, or add one with --data")
     folders = {part: folder_of(part, settings, places) for part in parts}
     if all(folder.is_dir() for folder in folders.values()):
         return folders
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    with _alone(home() / "taco" / ".lock"):
+    with _alone(home() / "taco" / ".lock", quiet=quiet):
         lacking = [part for part in parts if not folders[part].is_dir()]
         if lacking:
             names = _names("test" if set(lacking) != {"train"} else "train", settings)
@@ -66,7 +68,7 @@ def pools(
     return folders
 
 
-def folder_of(part: Part, settings: Settings, places: Mapping[str, Path]) -> Path:
+def folder_of(part: Part, settings: Settings, places: Mapping[str, Place]) -> Path:
     """Where a pool lies or would lie, named by a hash of all that it depends on."""
     content = {
         "part": part,
@@ -178,9 +180,20 @@ def _names(part: Part, settings: Settings) -> tuple[str, ...]:
 
 
 @contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """One process at a time; the lock ends with the process."""
+def _alone(file: Path, *, quiet: bool = False) -> Iterator[None]:
+    """One process at a time; the lock ends with the process. It is of the kind that forked processes do not
+    inherit. The file holds the process's number, for those that wait."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with file.open("a+") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.seek(0)
+            if not quiet:
+                told = f"waiting for process {stream.read().strip()}, which makes pools in {file.parent}"
+                print(told, file=sys.stderr, flush=True)
+            fcntl.lockf(stream, fcntl.LOCK_EX)
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
         yield

@@ -33,7 +33,7 @@ def told(row: Row) -> dict[str, Any]:
 def pretrain_on(
     tasks: Sequence[Mapping[str, Any]], transfer: Mapping[str, Any] | None, top: int
 ) -> dict[str, Any] | None:
-    """Sources by the gain that was measured for the nearest task of the study."""
+    """Sources by the gain that was measured for the nearest task of the study; None without another task."""
     target = next((one["task"] for one in tasks if transfer and one["task"] in transfer["tasks"]), None)
     if target is None or transfer is None:
         return None
@@ -51,7 +51,10 @@ def pretrain_on(
             },
         }
         for row, task in enumerate(transfer["tasks"])
+        if row != column
     ]  # fmt: skip
+    if not sources:
+        return None
     sources.sort(key=lambda one: -one["gain"]["value"])
     return {"target": target, "nearest_task": tasks[0]["task"], "sources": sources[:top]}
 
@@ -60,6 +63,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     """What may be said of the ranking."""
     said = []
     n = found["images"]
+    left_out = "left-out datasets" if found.get("threshold_held_out", True) else "known datasets"
     if found["tasks"]:
         best = found["tasks"][0]
         sure = (
@@ -71,19 +75,27 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     if found["unlike"]:
         said.append(
             f"Unlike anything known: {best['distance']['value']:.2f} is farther than 95 % of the tasks of "
-            f"left-out datasets lie from their own ({found['threshold']:.2f}); do not rely on the ranking."
+            f"{left_out} lie from their own ({found['threshold']:.2f}); do not rely on the ranking."
         )
     if right := found["right"]:
         said.append(
-            f"Of the {right['n']} tasks on left-out datasets whose lead over the next was most like this one "
+            f"Of the {right['n']} tasks on {left_out} whose lead over the next was most like this one "
             f"({right['lead']:.3f}), the nearest was the right one in {right['value']:.0%}."
         )
     if found["tasks"] and (accuracy := found["accuracy"]):
         first, fifth = accuracy["top1"], accuracy["top5"]
+        number = len(accuracy["by_dataset"])
+        held_out = found["threshold_held_out"]
+        where = (
+            f"On {number} left-out dataset{'s' * (number != 1)}"
+            if held_out
+            else f"On the {number} datasets that it was trained on"
+        )
+        flatters = "" if held_out else ", each left out of the centres in turn, which flatters"
         said.append(
-            f"On {first['n']} left-out datasets this run names the task right in {first['value']:.0%} of "
-            f"{accuracy['folders']} cases (chance {accuracy['chance1']:.0%}), and has it among the first "
-            f"five in {fifth['value']:.0%}."
+            f"{where} this run names the task right in {first['value']:.0%} of {accuracy['folders']} cases "
+            f"(chance {accuracy['chance1']:.0%}), and has it among the first five in {fifth['value']:.0%}"
+            f"{flatters}."
         )
     if found["readings"]:
         one = found["readings"][0]
@@ -97,13 +109,20 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         said.append(f"Nearest dataset: {one['dataset']}, {one['modality']} "
                     f"(distance {_interval(one['distance'])}{sure}).")  # fmt: skip
     if on := found["pretrain_on"]:
-        best = on["sources"][0]
         other = "" if on["target"] == on["nearest_task"] else ", the nearest task that was studied"
-        said.append(
-            f"For {on['target']}{other}, pretraining on {best['task']} helped most in the transfer study: "
-            f"{best['gain']['value']:.0%} less error than from scratch."
-        )
+        said.append(f"For {on['target']}{other}, {_helped(on['sources'][0])}.")
     return said
+
+
+def _helped(best: Mapping[str, Any]) -> str:
+    """What may be said of the best source, by its gain and its interval."""
+    gain, low, high = (best["gain"][key] for key in ("value", "low", "high"))
+    size = f"{abs(gain):.0%} {'less' if gain > 0 else 'more'} error than from scratch"
+    sure = "(one seed, so no interval)" if low is None else f"(95 % interval {low:.0%} to {high:.0%})"
+    if gain > 0 and (low is None or low > 0):
+        return f"pretraining on {best['task']} helped most in the transfer study: {size} {sure}"
+    clearly = "clearly " if gain > 0 else ""
+    return f"no source {clearly}helped in the transfer study; the best was {best['task']}: {size} {sure}"
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:

@@ -4,6 +4,12 @@ The table is `table.csv`: the 35 sets of MedSegBench and the 18 of MedMNIST, who
 `taco_probe.taco.data` reads. Counts, labels, channels and licences are those that the publishers' packages
 (medsegbench, medmnist) state; a licence that they do not state clearly is "check". The names of modalities,
 and what a binary mask shows, are ours.
+
+`origin` is the same for sets that have images or patients in common, and empty for others. The packages state
+it for LiTS (organ*mnist), HAM10000 (isic2018, dermamnist) and the Data Science Bowl 2018 (cellnuclei); the
+authors of covid19radio name RSNA's images, which are of chestmnist's patients, and those of pneumoniamnist.
+From general knowledge, and not checked against a source: isic2016 within isic2018, covidquex with
+covid19radio, breastmnist with busi, kvasir with polypgen.
 """
 
 from __future__ import annotations
@@ -40,6 +46,7 @@ class Row(NamedTuple):
     labels: Kind
     labelled: str
     images: int
+    origin: str
     licence: str
     where: str
 
@@ -61,6 +68,7 @@ def _read() -> tuple[Row, ...]:
             labels=cast(Kind, row["labels"]),
             labelled=row["labelled"],
             images=int(row["images"]),
+            origin=row["origin"],
             licence=row["licence"],
             where=row["where"],
         )

@@ -203,17 +203,23 @@ def _restore(file: Path, encoder: nn.Module, optimizer: torch.optim.Optimizer, s
     """The step to go on from: 0 without a checkpoint."""
     if not file.is_file():
         return 0
-    with safe_open(file, "pt") as stored:
-        about = stored.metadata()
-        if about["settings"] != settings.model_dump_json():
-            raise UserError(f"{file} was written with other settings: choose another --output_dir")
-        encoder.load_state_dict({name: stored.get_tensor(name) for name in encoder.state_dict()})
-        for name, parameter in encoder.named_parameters():
-            moments: dict[str, Any] = {key: stored.get_tensor(f"{key}/{name}") for key in _MOMENTS}
-            for key in _MOMENTS[1:]:  # in the parameter's own layout, which decides the order of sums
-                moments[key] = torch.empty_like(parameter).copy_(moments[key])
-            optimizer.state[parameter] = moments
-    return int(about["step"])
+    try:
+        with safe_open(file, "pt") as stored:
+            about = stored.metadata() or {}
+            if about.get("settings", "") not in ("", settings.model_dump_json()):
+                raise UserError(f"{file} was written with other settings: choose another --output_dir")
+            encoder.load_state_dict({name: stored.get_tensor(name) for name in encoder.state_dict()})
+            for name, parameter in encoder.named_parameters():
+                moments: dict[str, Any] = {key: stored.get_tensor(f"{key}/{name}") for key in _MOMENTS}
+                for key in _MOMENTS[1:]:  # in the parameter's own layout, which decides the order of sums
+                    moments[key] = torch.empty_like(parameter).copy_(moments[key])
+                optimizer.state[parameter] = moments
+            return int(about["step"])
+    except UserError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{file} is broken: {reason}; delete it to begin anew") from None
 
 
 def _save_whole(tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str]) -> None:

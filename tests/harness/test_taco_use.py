@@ -106,6 +106,14 @@ def test_the_distances_are_those_of_the_main_variant_and_controls_are_named_as_l
     assert list(read_transfer(tmp_path / "transfer.json")["by_run"]) == ["main-s0"]
 
 
+def test_a_control_alone_is_refused(pools, tmp_path):
+    control = make_run(tmp_path / "input-s0", pools=pools, view="input")
+    with pytest.raises(UserError, match="only controls were named"):
+        imax(["taco", "transfer", str(control), "--output_dir", str(tmp_path / "out")])
+    with pytest.raises(UserError, match="input-s0 is a control"):
+        imax(["taco", "nearest", str(tmp_path), "--run", str(control)])
+
+
 def test_files_that_are_no_study_and_labels_that_are_none_are_refused(run, tmp_path):
     (tmp_path / "x.json").write_text("[1]")
     with pytest.raises(UserError, match=r"x.json is no transfer.json"):

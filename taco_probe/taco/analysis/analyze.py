@@ -76,8 +76,14 @@ def analyse(
         name: [(run.seed, run.embedded("test", quiet=quiet)) for run in group]
         for name, group in groups.items()
     }
-    others = _baselines(groups[main], dict(weights or {}), quiet=quiet)
     held_out = settings[main].held_out
+    first = test[main][0][1]
+    if first.plain.where(pl.col("dataset").is_in(list(held_out))).rows.is_empty():
+        raise UserError(
+            f"{groups[main][0].folder}: its test pool has no instance of a held-out dataset "
+            f"({', '.join(held_out)}): pool.json there says why"
+        )
+    others = _baselines(groups[main], dict(weights or {}), quiet=quiet)
     with Progress("retrieval", len(test) + len(others), "encoder", quiet=quiet) as progress:
         studied: dict[str, Studied] = {}
         for name, seeded in (test | others).items():
@@ -87,7 +93,6 @@ def analyse(
                 {g: [(seed, retrieval.across(one, g, held_out)) for seed, one in seeded] for g in galleries},
             )
             progress.step()
-    first = test[main][0][1]
     found: Found = {"runs": _runs(groups, main, first), "retrieval": _retrieval(studied, test, main, first)}
     found["controls"] = _controls(studied, settings, main)
     found["baselines"] = {
@@ -109,7 +114,7 @@ def analyse(
         found |= paths.measured(moved, embedded)
     found["summary"] = summary.sentences(found)
     out.mkdir(parents=True, exist_ok=True)
-    found = finite(found)
+    found = without_nan(found)
     write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", out / FILE)
     return found
 
@@ -123,7 +128,7 @@ def _baselines(
     pool = first.pool("test")
 
     def random(run: runs.Run) -> Embeddings:
-        made_of = {"pool": place, "settings": run.settings.model_dump_json()}
+        made_of = {"pool": place, "settings": run.settings.model_dump_json(exclude={"weights"})}
         made_now = partial(untrained, run.settings, pool, run.seed, quiet=quiet)
         return run.kept("untrained", made_of, made_now)
 
@@ -153,7 +158,7 @@ def _runs(groups: Mapping[str, Sequence[runs.Run]], main: str, first: Embeddings
         for name, group in groups.items()
     }
     settings = groups[main][0].settings
-    plain = retrieval.plain(first)
+    plain = first.plain
     tasks = plain.rows.select("task", "category").unique().sort("category", "task")
     return {
         "main": main,
@@ -182,20 +187,21 @@ def _retrieval(
     }
 
 
-def _against(studied: Mapping[str, Studied], name: str, reference: str) -> Found:
-    """One's numbers, and the reference minus them."""
-    mine, other = studied[name].measured(), studied[reference].measured()
+def _against(studied: Mapping[str, Studied], name: str, reference: str | None) -> Found:
+    """One's numbers, and the reference minus them; None where there is no reference."""
+    mine = studied[name].measured()
+    other = studied[reference].measured() if reference else []
     shown: Found = {number: average(mine, number, f"chance_{number}") for number in ("top1", "map")}
     shown["difference"] = {number: contrast(other, mine, number) for number in ("top1", "map")}
     return shown
 
 
 def _controls(studied: Mapping[str, Studied], settings: Mapping[str, Settings], main: str) -> Found:
-    """Each control against the variant that differs in the view only, or else the main one."""
+    """Each control against the variant that differs in the view only."""
     rows = []
     for name, mine in settings.items():
         if mine.view != "both":
-            reference = runs.partner(mine, dict(settings), view="both") or main
+            reference = runs.partner(mine, dict(settings), view="both")
             about = {"variant": name, "view": mine.view, "against": reference}
             rows.append(about | _against(studied, name, reference))
     return {"reference": main, "gallery": HEADLINE, "rows": rows}
@@ -257,10 +263,10 @@ def _failures(
     return {"pairs": pairs, "told_apart": apart}
 
 
-def finite(found: Any) -> Any:
+def without_nan(found: Any) -> Any:
     """Numbers that are none are null, as JSON has it."""
     if isinstance(found, dict):
-        return {key: finite(value) for key, value in found.items()}
+        return {key: without_nan(value) for key, value in found.items()}
     if isinstance(found, list | tuple):
-        return [finite(value) for value in found]
+        return [without_nan(value) for value in found]
     return None if isinstance(found, float) and not math.isfinite(found) else found

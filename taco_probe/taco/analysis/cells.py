@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
 from taco_probe.taco.analysis.resampling import Draw, Floats, Groups
 from taco_probe.taco.embeddings import Embeddings
 from taco_probe.taco.tasks import TASKS
-
-# Conditions: as its task makes it.
-PLAIN = (pl.col("failure") == "", pl.col("alteration") == "")
 
 Truths = NDArray[np.bool_]
 
@@ -81,7 +77,7 @@ def between(means: Floats, present: Truths, weight: Floats) -> Floats:
 
 def matrix(embeddings: Embeddings) -> Floats:
     """Cosine distances (T, T) between the tasks of plain instances, in the order of `Cells.tasks`."""
-    plain = embeddings.where(*PLAIN)
+    plain = embeddings.plain
     cells = Cells(plain)
     means, present = cells.means(plain.unit, cells.groups.whole)
     return between(means, present, cells.groups.whole.datasets)

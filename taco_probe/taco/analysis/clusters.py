@@ -51,9 +51,13 @@ def adjusted_rand(first: Numbers, second: Numbers) -> float:
 
 
 def nearest_shares(matrix: Floats, categories: Numbers) -> float:
-    """Share of tasks whose nearest other task is of their category."""
-    apart = matrix + np.where(np.eye(len(matrix), dtype=bool), np.inf, 0)
-    return float(np.mean(categories[apart.argmin(axis=1)] == categories))
+    """Share of tasks whose nearest other task is of their category, of those that can be compared with any;
+    NaN where none can."""
+    apart = np.where(np.isfinite(matrix) & ~np.eye(len(matrix), dtype=bool), matrix, np.inf)
+    known = np.isfinite(apart).any(axis=1)
+    if not known.any():
+        return float("nan")
+    return float(np.mean((categories[apart.argmin(axis=1)] == categories)[known]))
 
 
 def measured(

@@ -12,7 +12,7 @@ import scipy.stats
 
 from data_recipes.errors import UserError
 from taco_probe.taco.analysis import clusters
-from taco_probe.taco.analysis.cells import PLAIN, Cells, between
+from taco_probe.taco.analysis.cells import Cells, between
 from taco_probe.taco.analysis.resampling import RESAMPLES, Floats, estimate, finite
 from taco_probe.taco.embeddings import Embeddings
 
@@ -70,8 +70,10 @@ def floors(unit: Any, cells: Cells, *, splits: int = SPLITS, seed: int = 0) -> t
         both = (has & has_too)[..., None]
         images.append(_apart((one * both).sum(axis=1), (other * both).sum(axis=1)) / 2)
         # Half of each task's own datasets: which half a dataset is in depends on the task.
-        chance = np.where(there, rng.random(there.shape), 2)
-        side = (chance.argsort(axis=1).argsort(axis=1) < there.sum(axis=1, keepdims=True) / 2)[..., None]
+        chance = np.where(there, rng.random((len(there), cells.groups.units))[:, cells.groups.home], 2)
+        side = (chance.argsort(axis=1, kind="stable").argsort(axis=1) < there.sum(axis=1, keepdims=True) / 2)[
+            ..., None
+        ]
         mine, rest = whole * (there[..., None] & side), whole * (there[..., None] & ~side)
         datasets.append(_apart(mine.sum(axis=1), rest.sum(axis=1)) / 2)
     return _quantile(np.array(images)), _quantile(np.array(datasets))
@@ -117,7 +119,7 @@ def measured(test: Sequence[Embeddings], *, resamples: int = RESAMPLES, seed: in
     Raises:
         UserError: fewer than three tasks, or embeddings of different instances.
     """
-    plain = [one.where(*PLAIN) for one in test]
+    plain = [one.plain for one in test]
     if any(not one.rows.equals(plain[0].rows) for one in plain[1:]):
         raise UserError("distances over seeds need embeddings of the same instances")
     cells = Cells(plain[0])
@@ -134,8 +136,8 @@ def measured(test: Sequence[Embeddings], *, resamples: int = RESAMPLES, seed: in
     ).swapaxes(0, 1)  # (seeds, resamples, T, T)
     by_kind = [floors(unit, cells, seed=seed) for unit in units]
     floor, reach = (np.mean([one[kind] for one in by_kind], axis=0) for kind in (0, 1))
-    present = np.zeros((len(cells.tasks), len(datasets)), dtype=np.intp)
-    present[cells.task, cells.groups.dataset] = 1
+    present = np.zeros((len(cells.tasks), cells.groups.units), dtype=np.intp)
+    present[cells.task, cells.groups.home[cells.groups.dataset]] = 1
     mean = np.mean(matrices, axis=0)
     size = len(cells.tasks)
     low, high = np.full((size, size), np.nan), np.full((size, size), np.nan)
@@ -147,7 +149,9 @@ def measured(test: Sequence[Embeddings], *, resamples: int = RESAMPLES, seed: in
     known = [levels(one, cells.categories) for one in matrices]
     drawn = [[levels(one, cells.categories) for one in of_seed] for of_seed in samples]
     spread = {
-        name: estimate([one[name] for one in known], [[o[name] for o in s] for s in drawn], len(datasets))
+        name: estimate(
+            [one[name] for one in known], [[o[name] for o in s] for s in drawn], cells.groups.units
+        )
         for name in known[0]
     }
     by_energy = np.mean([energy(one, cells, seed=seed) for one in plain], axis=0)
@@ -185,7 +189,9 @@ def measured(test: Sequence[Embeddings], *, resamples: int = RESAMPLES, seed: in
     }  # fmt: skip
     return {
         "distances": found_distances,
-        "clusters": clusters.measured(matrices, samples, cells.categories, datasets=len(datasets), seed=seed),
+        "clusters": clusters.measured(
+            matrices, samples, cells.categories, datasets=cells.groups.units, seed=seed
+        ),
     }
 
 

@@ -21,10 +21,17 @@ NATURAL = ("photograph",)  # modalities of pictures that are not medical
 Seeded = list[tuple[int | None, Embeddings]]
 
 
-def nearest(embedded: Seeded, held_out: Sequence[str]) -> Found:
+def nearest(embedded: Seeded, held_out: Sequence[str]) -> Found | None:
     """How often `imax taco nearest` names the task of a dataset that it does not know: each task on each
-    held-out dataset stands for a folder, and is ranked among the tasks of all other datasets."""
-    tasks = retrieval.plain(embedded[0][1]).rows["task"].n_unique()
+    held-out dataset stands for a folder, and is ranked among the tasks of all other datasets. None where no
+    held-out dataset has a task that another has."""
+    rows = embedded[0][1].plain.rows
+    tasks = rows["task"].n_unique()
+    held_out = [name for name in held_out if name in set(rows["dataset"])]
+    elsewhere = rows.select("task", "origin").unique()["task"].value_counts().filter(pl.col("count") > 1)
+    new = pl.col("dataset").is_in(held_out) & pl.col("task").is_in(elsewhere["task"].to_list())
+    if rows.filter(new).is_empty():
+        return None
     runs_, folders = [], 0
     for seed, one in embedded:
         ranks = known.ranks(one, held_out).with_columns(image=pl.col("task"))
@@ -41,7 +48,7 @@ def nearest(embedded: Seeded, held_out: Sequence[str]) -> Found:
 def natural(embedded: Seeded, settings: Settings) -> Found:
     """Photographs as one more domain: each side's instances asked of the other, and medical held-out ones
     asked of medical ones for comparison, all of the tasks that both sides have."""
-    rows = retrieval.plain(embedded[0][1]).rows
+    rows = embedded[0][1].plain.rows
     photographs = pl.col("modality").is_in(NATURAL)
     names = sorted(rows.filter(photographs)["dataset"].unique())
     shared = set(rows.filter(photographs)["task"]) & set(rows.filter(~photographs)["task"])
@@ -55,10 +62,6 @@ def natural(embedded: Seeded, settings: Settings) -> Found:
     found["tasks"] = sorted(shared)
     for name, (queries, gallery) in asked.items():
         some = [(seed, one.where(pl.col("task").is_in(list(shared)))) for seed, one in embedded]
-        met = (
-            [(seed, retrieval.search(retrieval.plain(one), queries, gallery)) for seed, one in some]
-            if shared
-            else []
-        )
+        met = [(seed, retrieval.search(one.plain, queries, gallery)) for seed, one in some] if shared else []
         found[name] = retrieval.summarised(met) if met and met[0][1].rows.height else None
     return found

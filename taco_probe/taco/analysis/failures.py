@@ -28,15 +28,13 @@ from taco_probe.taco.analysis.intervals import (
     codes,
     contrast,
     measured,
-    origin,
     over_seeds,
 )
 from taco_probe.taco.analysis.ranking import Codes
-from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings
 
 MEASURES = ("silhouette_task", "silhouette_category", "margin", "peakedness", "top1", "map", "auroc")
-_CELL = ("task", "dataset")
+_CELL = ("task", "dataset", "origin")
 
 
 def sharpness(
@@ -47,7 +45,7 @@ def sharpness(
     Args:
         retrieved: across datasets, with top1 and map.
     """
-    right = plain(embeddings)
+    right = embeddings.plain
     return {
         "silhouette_task": silhouette.measured(right, "task", "instances", seed),
         "silhouette_category": silhouette.measured(right, "category", "centroids", seed),
@@ -74,10 +72,10 @@ def _to_centres(embeddings: Embeddings, right: Embeddings) -> tuple[Values, Code
     that has no right instances."""
     cells = silhouette.centres(right.unit, right.rows.select(_CELL))
     tasks = sorted(cells.rows["task"].unique())
-    of_cell, home = codes(cells.rows["task"]), origin(cells.rows["dataset"]).to_numpy()
+    of_cell, home = codes(cells.rows["task"]), cells.rows["origin"].to_numpy()
     number = {name: place for place, name in enumerate(tasks)}
     task = np.array([number.get(name, -1) for name in embeddings.rows["task"]], np.int64)
-    dataset = origin(embeddings.rows["dataset"]).to_numpy()
+    dataset = embeddings.rows["origin"].to_numpy()
     found = np.full((len(task), len(tasks)), -np.inf)
     for name in np.unique(dataset):
         other = home != name
@@ -94,7 +92,7 @@ def _peakedness(right: Embeddings, seed: int | None) -> Measured:
     cells = silhouette.centres(right.unit, right.rows.select(_CELL))
     task, dataset = codes(cells.rows["task"]), codes(cells.rows["dataset"])
     distances = 1.0 - (cells.unit @ cells.unit.T).astype(np.float64)
-    unit = codes(origin(cells.rows["dataset"]))
+    unit = codes(cells.rows["origin"])
     units = int(unit.max()) + 1
     every = np.ones(len(task), bool)
     without = [_peak(distances, task, dataset, unit != u) for u in range(units)]
@@ -151,7 +149,7 @@ def pairs(
 
 def told_apart(embeddings: Embeddings, seed: int | None = None) -> dict[str, Measured]:
     """AUROC of failed against right instances by kind of failure, "" for all kinds together."""
-    right, failed = plain(embeddings), embeddings.where(pl.col("failure") != "", pl.col("alteration") == "")
+    right, failed = embeddings.plain, embeddings.where(pl.col("failure") != "", pl.col("alteration") == "")
     return {
         kind: _auroc(right, failed.where(pl.col("failure") == kind) if kind else failed, seed)
         for kind in ("", *sorted(failed.rows["failure"].unique()))

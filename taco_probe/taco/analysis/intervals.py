@@ -1,10 +1,11 @@
 """Estimates with intervals, for other datasets and other seeds.
 
 Two sources of chance are kept apart and then added, as for dynamics. Datasets: every number is taken again
-without one dataset at a time (jackknife), since tiles and slices of one dataset are no independent samples;
-images vary within datasets and so are part of what datasets vary by. Nothing is drawn with replacement: a
-duplicate would be its own nearest neighbour. Seeds: the spread among runs, by Student's t. With fewer than
-three datasets images take their place, and the interval speaks of other images of these datasets only.
+without one dataset at a time (jackknife; those of one origin, such as one patient, go together), since tiles
+and slices of one dataset are no independent samples; images vary within datasets and so are part of what
+datasets vary by. Nothing is drawn with replacement: a duplicate would be its own nearest neighbour. Seeds:
+the spread among runs, by Student's t. With fewer than three datasets images take their place, and the
+interval speaks of other images of these datasets only.
 
 Legend: N instances, Q quantities, U units (datasets or images), T tasks, D datasets.
 """
@@ -28,8 +29,6 @@ Over = Literal["datasets", "images"]
 Found = dict[str, Any]
 FEWEST = 3  # datasets that an interval for other datasets can be had from
 _WIDTH = 1e-9  # an interval that is narrower is none
-# Datasets of one patient: never in each other's gallery, and left out together.
-_OF_ONE_PATIENT = {"ct_radiographs": "chest_ct"}
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,12 @@ def measured(values: Values, names: Sequence[str], rows: pl.DataFrame, seed: int
 
     Args:
         values: (N, Q); rows with a NaN are left out.
-        rows: N rows with task, dataset and image.
+        rows: N rows with task, dataset, origin and image.
     """
     kept = np.isfinite(values).all(axis=1)
     values, rows = values[kept], rows.filter(pl.Series(kept))
     task, dataset = codes(rows["task"]), codes(rows["dataset"])
-    origins = codes(origin(rows["dataset"]))
+    origins = codes(rows["origin"])
     over: Over = "datasets" if len(np.unique(origins)) >= FEWEST else "images"
     unit = origins if over == "datasets" else codes(images(rows))
     units = int(unit.max(initial=-1)) + 1
@@ -150,11 +149,6 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
 def codes(names: pl.Series) -> NDArray[np.int64]:
     """Numbers of the names, in alphabetical order."""
     return np.unique(names.to_numpy(), return_inverse=True)[1].astype(np.int64)
-
-
-def origin(datasets: pl.Series) -> pl.Series:
-    """Names of datasets, with one name for those of one patient."""
-    return datasets.replace(_OF_ONE_PATIENT)
 
 
 def images(rows: pl.DataFrame) -> pl.Series:

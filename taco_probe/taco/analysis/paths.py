@@ -60,14 +60,14 @@ def measured(
             groups = Groups(kind.rows[members])
             weights = weights_of(groups, resamples, seed)
             named = {"alteration": kind.alteration, "category": category}
-            rows += [named | row for row in _judged(part, chance, weights, len(groups.datasets))]
+            rows += [named | row for row in _judged(part, chance, weights, groups.units)]
             away = [np.sqrt(np.diagonal(gram, axis1=1, axis2=2)) for gram in part]
             curves.append(
                 named
                 | {
                     "strengths": list(kind.strengths),
                     "distance": [
-                        over(weights, [one[:, place] for one in away], len(groups.datasets), least=0)
+                        over(weights, [one[:, place] for one in away], groups.units, least=0)
                         for place in range(len(kind.strengths))
                     ],
                 }

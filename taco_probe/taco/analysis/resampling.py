@@ -1,5 +1,6 @@
 """Bootstrap over datasets and, within them, images: tiles and slices of one picture are no independent
-samples, and what is claimed of datasets must hold for others.
+samples, and what is claimed of datasets must hold for others. Datasets of one origin, such as one patient,
+are drawn together.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ class Groups:
     """The rows' datasets and images.
 
     Attributes:
-        datasets: their names, sorted.
+        datasets: their names, sorted. home: (D,) number of each one's origin.
         dataset: (N,) number of each row's dataset.
         image: (N,) number of each row's image; images of two datasets are never the same.
     """
 
     def __init__(self, rows: pl.DataFrame) -> None:
         self.datasets: list[str] = sorted(rows["dataset"].unique())
+        origins = dict(rows.select("dataset", "origin").unique().iter_rows())
+        self.home: Numbers = np.unique([origins[name] for name in self.datasets], return_inverse=True)[1]
         number = {name: place for place, name in enumerate(self.datasets)}
         self.dataset: Numbers = np.array([number[name] for name in rows["dataset"]], dtype=np.intp)
         keys = list(zip(self.dataset.tolist(), rows["image"].to_list(), strict=True))
@@ -47,17 +50,22 @@ class Groups:
         self._images = [np.flatnonzero(of_image == place) for place in range(len(self.datasets))]
 
     @property
+    def units(self) -> int:
+        """How many origins there are."""
+        return int(self.home.max(initial=-1)) + 1
+
+    @property
     def whole(self) -> Draw:
         """Everything once."""
         return Draw(np.ones(len(self.datasets)), np.ones(len(self.image)))
 
     def draws(self, resamples: int, seed: int) -> Iterator[Draw]:
-        """Datasets with replacement, then each one's images; a single dataset always comes."""
+        """Origins with replacement, then each dataset's images; a single one always comes."""
         rng = np.random.default_rng(seed)
-        n = len(self.datasets)
+        n = self.units
         images = np.zeros(sum(map(len, self._images)))
         for _ in range(resamples):
-            times = rng.multinomial(n, np.full(n, 1 / n))
+            times = rng.multinomial(n, np.full(n, 1 / n))[self.home]
             for members in self._images:
                 images[members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)))
             yield Draw(times.astype(np.float64), images[self.image])
@@ -84,7 +92,7 @@ def estimate(
     Args:
         values: of each seed.
         samples: the resampled values of each seed, (seeds, resamples).
-        units: how many datasets were resampled.
+        units: how many were resampled: datasets, those of one origin counted once.
         least, most: what the number can be, where its interval ends at the latest.
     """
     drawn = np.asarray(samples, dtype=np.float64)

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from taco_probe.taco.analysis import chance, ranking
-from taco_probe.taco.analysis.intervals import Found, Measured, Values, average, measured, origin
+from taco_probe.taco.analysis.intervals import Found, Measured, Values, average, measured
 from taco_probe.taco.embeddings import Embeddings
 
 Gallery = Literal["training", "held_out", "both"]
@@ -60,13 +60,8 @@ def across(embeddings: Embeddings, gallery: Gallery, held_out: Collection[str], 
         "held_out": pl.col("dataset").is_in(list(held_out)),
         "both": pl.lit(True),
     }
-    right = plain(embeddings)
+    right = embeddings.plain
     return search(right, pl.col("dataset").is_in(list(held_out)), chosen[gallery], k=k)
-
-
-def plain(embeddings: Embeddings) -> Embeddings:
-    """Instances as their tasks make them."""
-    return embeddings.where(pl.col("failure") == "", pl.col("alteration") == "")
 
 
 def search(
@@ -78,10 +73,10 @@ def search(
     Args:
         seed: of the order of instances that are equally near.
     """
-    rows = embeddings.rows.select("task", "category", "dataset", "modality", "image")
+    rows = embeddings.rows.select("task", "category", "dataset", "origin", "modality", "image")
     names, task = np.unique(rows["task"].to_numpy(), return_inverse=True)
     categories = _categories(rows, names)
-    dataset, home = rows["dataset"].to_numpy(), origin(rows["dataset"]).to_numpy()
+    dataset, home = rows["dataset"].to_numpy(), rows["origin"].to_numpy()
     asked = rows.select(_=queries).to_series().to_numpy()
     held = np.broadcast_to(rows.select(_=gallery).to_series().to_numpy(), len(dataset))
     unit, rng = embeddings.unit, np.random.default_rng(seed)

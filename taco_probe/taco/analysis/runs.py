@@ -56,7 +56,10 @@ class Run:
         except (OSError, ValueError):
             fresh = False
         if fresh:
-            return open_embeddings(folder, name)
+            try:
+                return open_embeddings(folder, name)
+            except UserError:  # cut short: made again
+                pass
         note.unlink(missing_ok=True)
         found = make()
         found.save(folder, name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from taco_probe.taco.analysis.cells import PLAIN, centroids
+from taco_probe.taco.analysis.cells import centroids
 from taco_probe.taco.analysis.resampling import Floats, Groups, averages, estimate, finite, weights_of
 from taco_probe.taco.analysis.trajectories import Trajectories
 from taco_probe.taco.embeddings import Embeddings
@@ -41,7 +41,7 @@ def measured(
     """
     known = []
     for place, embeddings in enumerate(paths):
-        plain = test[place].where(*PLAIN) if test else _starts(whole, embeddings)
+        plain = test[place].plain if test else _starts(whole, embeddings)
         tasks, centres = centroids(plain)
         known.append(dict(zip(tasks, centres, strict=True)))
     rows = []
@@ -79,7 +79,7 @@ def _row(
     found = estimate(
         [shift[0] / scale for shift, scale in zip(shifts, scales, strict=True)],
         [shift[1:] / scale for shift, scale in zip(shifts, scales, strict=True)],
-        len(groups.datasets),
+        groups.units,
         least=0,
     )
     return {

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from taco_probe.taco.analysis import ranking
 from taco_probe.taco.analysis.intervals import Found, Measured, Values, average, codes, images, measured
-from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings
 
 NAMES = ("dataset_read", "same_dataset", "cross_dataset")
@@ -78,7 +77,7 @@ def shortcut(embeddings: Embeddings, *, seed: int = 0) -> Shortcut:
     Args:
         seed: of the order of instances that are equally near.
     """
-    right = plain(embeddings)
+    right = embeddings.plain
     order = np.argsort(codes(right.rows["dataset"]), kind="stable")  # a dataset's columns lie side by side
     rows, unit = right.rows[order], right.unit[order]
     table = _Table.of(rows)

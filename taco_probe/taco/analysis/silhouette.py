@@ -17,9 +17,8 @@ import numpy as np
 import polars as pl
 
 from taco_probe.taco.analysis import shuffling
-from taco_probe.taco.analysis.intervals import FEWEST, Found, Measured, Values, average, codes, origin
+from taco_probe.taco.analysis.intervals import FEWEST, Found, Measured, Values, average, codes
 from taco_probe.taco.analysis.ranking import Codes
-from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings, Vectors
 
 By = Literal["category", "task"]
@@ -65,8 +64,10 @@ class Points:
 def points(embeddings: Embeddings, by: By, level: Level) -> Points:
     """What a silhouette is taken over."""
     if level == "instances":
-        return Points(embeddings.unit, embeddings.rows.select("task", "category", "dataset", "image"))
-    cells = centres(embeddings.unit, embeddings.rows.select("task", "category", "dataset"))
+        return Points(
+            embeddings.unit, embeddings.rows.select("task", "category", "dataset", "origin", "image")
+        )
+    cells = centres(embeddings.unit, embeddings.rows.select("task", "category", "dataset", "origin"))
     return cells if by == "task" else centres(cells.unit, cells.rows.select("task", "category"))
 
 
@@ -81,14 +82,14 @@ def centres(unit: Vectors, rows: pl.DataFrame) -> Points:
 
 def measured(embeddings: Embeddings, by: By, level: Level, seed: int | None = None) -> Measured:
     """The mean silhouette, and what it is without each dataset."""
-    right = plain(embeddings)
+    right = embeddings.plain
     whole = points(right, by, level)
-    names = sorted(origin(right.rows["dataset"]).unique())
+    names = sorted(right.rows["origin"].unique())
     if len(names) < FEWEST:
         without: list[float] = []
     elif by == "category" and level == "centroids":
         cells = points(right, "task", "centroids")
-        kept = ((origin(cells.rows["dataset"]) != name).to_numpy() for name in names)
+        kept = ((cells.rows["origin"] != name).to_numpy() for name in names)
         means = (centres(cells.unit[k], cells.rows.filter(k).select("task", "category")) for k in kept)
         without = [_mean(mean, by) for mean in means]
     else:
@@ -107,7 +108,7 @@ def _without_each(found: Points, by: By) -> list[float]:
     """The mean silhouette without each dataset."""
     task, category = found.labelled
     labels = task if by == "task" else category[task]
-    dataset = codes(origin(found.rows["dataset"]))
+    dataset = codes(found.rows["origin"])
     clusters, datasets = int(labels.max()) + 1, int(dataset.max()) + 1
     cell = dataset * clusters + labels
     sums = np.zeros((datasets * clusters, found.unit.shape[1]), np.float32)
@@ -123,10 +124,22 @@ def _without_each(found: Points, by: By) -> list[float]:
     return values
 
 
-def null(embeddings: Embeddings, by: By, level: Level, *, permutations: int, seed: int = 0) -> shuffling.Null:
-    """The silhouette under permutation: categories among tasks; tasks among the instances of an image, or
-    among the centroids of a dataset."""
-    found = points(plain(embeddings), by, level)
+def null(
+    runs: Sequence[Embeddings], by: By, level: Level, *, permutations: int, seed: int = 0
+) -> shuffling.Null:
+    """The mean silhouette of runs on the same instances under permutation: categories among tasks; tasks
+    among the instances of an image, or among the centroids of a dataset. A shuffle is the same in all runs.
+    """
+    values, shuffled = zip(*(_shuffled(one, by, level, permutations, seed) for one in runs), strict=True)
+    means = iter(np.mean(shuffled, axis=0).tolist())
+    return shuffling.null(float(np.mean(values)), lambda: next(means), permutations)
+
+
+def _shuffled(
+    embeddings: Embeddings, by: By, level: Level, permutations: int, seed: int
+) -> tuple[float, list[float]]:
+    """The silhouette of one run, and under each permutation."""
+    found = points(embeddings.plain, by, level)
     rng = np.random.default_rng(seed)
     task, category = found.labelled
     if by == "category":
@@ -139,19 +152,18 @@ def null(embeddings: Embeddings, by: By, level: Level, *, permutations: int, see
             values = _from_products(products @ merged.T, merged @ sizes, found.unit, categories[task])
             return float(values.mean())
 
-        return shuffling.null(of(category), lambda: of(rng.permutation(category)), permutations)
+        return of(category), [of(rng.permutation(category)) for _ in range(permutations)]
     instances = level == "instances"
     free = shuffling.exchangeable(found.rows) if instances else codes(found.rows["dataset"])
-    return shuffling.null(
-        float(silhouettes(found.unit, task).mean()),
-        lambda: float(silhouettes(found.unit, task[shuffling.within(free, rng)]).mean()),
-        permutations,
-    )
+    orders = (shuffling.within(free, rng) for _ in range(permutations))
+    return float(silhouettes(found.unit, task).mean()), [
+        float(silhouettes(found.unit, task[order]).mean()) for order in orders
+    ]
 
 
 def summarised(runs: Sequence[tuple[int | None, Embeddings]], *, permutations: int = PERMUTATIONS) -> Found:
     """Silhouettes by category and by task, of centroids and of instances, over runs that differ in their
-    seed; the null is the first run's."""
+    seed; value, null and p are of the mean over runs."""
     shown: Found = {}
     for by in get_args(By):
         shown[by] = {}
@@ -159,7 +171,7 @@ def summarised(runs: Sequence[tuple[int | None, Embeddings]], *, permutations: i
             numbers = [measured(embeddings, by, level, seed) for seed, embeddings in runs]
             found = average(numbers, "silhouette", within=False)
             if found and permutations:
-                mean, high, p = null(runs[0][1], by, level, permutations=permutations)
+                mean, high, p = null([one for _, one in runs], by, level, permutations=permutations)
                 found |= {"null": mean, "null_high": high, "p_permutation": p}
             shown[by][level] = found
     return shown

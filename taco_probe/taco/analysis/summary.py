@@ -6,23 +6,9 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-Found = dict[str, Any]
+from taco_probe.taco.words import BASELINES, MEASURES, VIEWS, probability
 
-_VIEWS = {
-    "input": "the input alone",
-    "target": "the target alone",
-    "shuffled": "inputs with targets of other instances",
-}
-_BASELINES = {"untrained": "an untrained encoder", "pixels": "raw pixels", "clip": "CLIP"}
-_MEASURES = {
-    "silhouette_task": "the silhouette of tasks",
-    "silhouette_category": "the silhouette of categories",
-    "margin": "the margin to the nearest other task",
-    "peakedness": "the peakedness of the distance matrix",
-    "top1": "retrieval across datasets",
-    "map": "the average precision across datasets",
-    "auroc": "the AUROC of failed against right instances",
-}
+Found = dict[str, Any]
 
 
 def sentences(found: Found) -> list[str]:
@@ -44,7 +30,10 @@ def _retrieval(found: Found) -> Iterator[str]:
         f"{_percent(top1['value'])} have an instance of their own task nearest among the training datasets"
         f"{_interval(top1)}, tasks counted alike; chance is {_percent(top1['chance'])}."
     )
-    if not _clear(shown["above_chance"]):
+    above = shown["above_chance"]
+    if _clear(above) and above["high"] < 0:
+        yield "That is clearly below chance."
+    if not _clear(above):
         yield "That is not clearly above chance."
     if seeds == 1:
         yield "Seeds were not varied: no interval here covers other seeds."
@@ -65,20 +54,30 @@ def _tasks(rows: list[Found]) -> str:
 
 
 def _rivals(found: Found) -> Iterator[str]:
+    varied = {name: len(variant["seeds"]) > 1 for name, variant in found["runs"]["variants"].items()}
     for row in found["controls"]["rows"]:
-        yield _rival(row, f"encoders of {_VIEWS[row['view']]}", row["against"])
+        control = row["against"]
+        yield _rival(row, f"encoders of {VIEWS[row['view']]}", control, varied.get(control, False))
+    reference = found["baselines"]["reference"]
     for row in found["baselines"]["rows"]:
-        name = _BASELINES.get(row["baseline"], row["baseline"])
-        yield _rival(row, name, found["baselines"]["reference"])
+        name = BASELINES.get(row["baseline"], row["baseline"])
+        yield _rival(row, name, reference, varied[reference])
 
 
-def _rival(row: Found, name: str, reference: str) -> str:
+def _rival(row: Found, name: str, reference: str | None, varied: bool) -> str:
     top1, difference = row["top1"], row["difference"]["top1"]
     start = f"{name[0].upper()}{name[1:]}"
+    if top1 is not None and reference is None:
+        return (
+            f"{start}: {_percent(top1['value'])} find their task{_interval(top1)}; no run differs from "
+            "them in the view alone, so that nothing is compared."
+        )
     if top1 is None or difference is None:
         return f"{start} cannot be compared."
     verdict = f"{reference} is {_changed(difference, 'higher', 'lower')}"
-    return f"{start}: {_percent(top1['value'])} find their task{_interval(top1)}; {verdict}."
+    # That no seeds were varied at all is said once, at the start.
+    single = " At one seed, so that seeds may explain it." if varied and difference["seeds"] == 1 else ""
+    return f"{start}: {_percent(top1['value'])} find their task{_interval(top1)}; {verdict}.{single}"
 
 
 def _shortcut(found: Found) -> Iterator[str]:
@@ -99,8 +98,8 @@ def _shortcut(found: Found) -> Iterator[str]:
     parts = shown["variance"]
     yield (
         f"Of the variance the task explains {_percent(parts['task']['value'])} beyond the dataset, and the "
-        f"dataset {_percent(parts['dataset']['value'])} beyond the task; the category alone "
-        f"{_percent(parts['category']['value'])}."
+        f"dataset {_percent(parts['dataset']['value'])} beyond the task; it is "
+        f"{_percent(parts['category']['value'])} beyond the dataset if categories stand in place of tasks."
     )
 
 
@@ -118,7 +117,7 @@ def _silhouette(found: Found) -> Iterator[str]:
         against = ""
         if (p := shown.get("p_permutation")) is not None:
             far = "above" if p <= 0.05 else "not above"
-            against = f", {far} what random labels give ({shown['null']:.2f} on average, p = {p:.3f})"
+            against = f", {far} what random labels give ({shown['null']:.2f} on average, p {probability(p)})"
         value = f"{shown['value']:.2f}{_interval(shown, '')}"
         yield f"Silhouette of the {kinds[by]}, {parts[part]}: {value}{against}."
 
@@ -131,10 +130,10 @@ def _failures(found: Found) -> Iterator[str]:
         seeds = len(pair["seeds"])
         over = f"over {seeds} seeds" if seeds > 1 else "at one seed, so that seeds may explain it"
         told = []
-        for name, text in _MEASURES.items():
+        for name, text in MEASURES.items():
             difference = pair["measures"][name]["difference"]
             if difference:
-                told.append(f"{text} is {_changed(difference, 'higher', 'lower', '')}")
+                told.append(f"the {text} is {_changed(difference, 'higher', 'lower', '')}")
         yield f"With failure tasks ({pair['with']} against {pair['without']}, {over}): {'; '.join(told)}."
     for name, shown in found["failures"]["told_apart"].items():
         if shown:

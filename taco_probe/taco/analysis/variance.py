@@ -22,7 +22,6 @@ from scipy import sparse
 from taco_probe.taco.analysis import shuffling
 from taco_probe.taco.analysis.intervals import Found, Values, codes, images, over_seeds
 from taco_probe.taco.analysis.ranking import Codes
-from taco_probe.taco.analysis.retrieval import plain
 from taco_probe.taco.embeddings import Embeddings, Vectors
 
 FACTORS = ("task", "dataset", "category")
@@ -56,7 +55,7 @@ def variance(embeddings: Embeddings, *, permutations: int = PERMUTATIONS, seed: 
     Args:
         permutations: for p and null; 0 for none.
     """
-    model = _Model.of(plain(embeddings))
+    model = _Model.of(embeddings.plain)
     rng = np.random.default_rng(seed)
     movable = any(len(np.unique(model.home[model.strata == one])) > 1 for one in np.unique(model.strata))
     found = {

@@ -17,7 +17,8 @@ from eval import drawing
 from eval.drawing import COLOURS, STYLE, canvas, name_rows, plain, whisker
 from taco_probe.taco.atlas import heat
 from taco_probe.taco.atlas.marks import Found, marks, spoken
-from taco_probe.taco.atlas.scores import BASELINE, CONTROL, GALLERIES, MAIN, NAMES
+from taco_probe.taco.atlas.scores import BASELINE, CONTROL, GALLERIES, MAIN
+from taco_probe.taco.words import encoder
 
 _SHAPES = "os^D"
 
@@ -96,9 +97,7 @@ def _retrieval(found: Found) -> Figure:
     gallery = own["gallery"]
     rows: list[tuple[str, int, Any]] = [("TaCo", MAIN, own["variants"][runs["main"]][gallery])]
     for kind, key, number in (("controls", "view", CONTROL), ("baselines", "baseline", BASELINE)):
-        rows += [
-            (NAMES.get(row[key], row[key]), number, row) for row in (found.get(kind) or {}).get("rows", ())
-        ]
+        rows += [(encoder(row[key]), number, row) for row in (found.get(kind) or {}).get("rows", ())]
     figure, panels = canvas(2, 9.6, 1.2 + 0.34 * len(rows))
     for axes, (score, title) in zip(
         panels, (("top1", "top-1, %"), ("map", "mean average precision, %")), strict=True

@@ -70,13 +70,6 @@ def interval(found: Found, *, scale: float = 1.0, digits: int = 3) -> str:
     return f"{decimal(scale * low, digits)} to {decimal(scale * high, digits)}"
 
 
-def probability(p: float | None) -> str:
-    """p to two digits, or a dash."""
-    if p is None:
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.2g}"
-
-
 @dataclass(frozen=True)
 class Bar:
     """One estimate on the axis of a panel; places in percent of its length, None where there is no number."""

@@ -12,9 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from data_recipes.page import image_uri
-from taco_probe.taco.analysis.cells import PLAIN
 from taco_probe.taco.embeddings import Embeddings, Vectors
-from taco_probe.taco.pool import Pool
+from taco_probe.taco.pool import PLAIN, Pool
 
 WIDTH, HEIGHT = 1000, 720
 POINTS = 1200  # drawn at most

@@ -11,8 +11,9 @@ from data_recipes.page import render
 from data_recipes.tables import write_text
 from taco_probe.taco.analysis.analyze import FILE
 from taco_probe.taco.atlas import figures, heat, plane, scores, ways
-from taco_probe.taco.atlas.marks import decimal, interval, marks, percent, probability, spoken
+from taco_probe.taco.atlas.marks import decimal, interval, marks, percent, spoken
 from taco_probe.taco.atlas.reading import Material, read
+from taco_probe.taco.words import probability
 
 STYLES = ("dynamics/page.css", "taco/page.css")
 

@@ -17,21 +17,11 @@ from taco_probe.taco.atlas.marks import (
     marks,
     panel,
     percent,
-    probability,
     spoken,
 )
+from taco_probe.taco.words import DISTANCES, MEASURES, encoder, probability
 
 MAIN, CONTROL, BASELINE, REFERENCE = 1, 0, 8, 9  # numbers of colours
-NAMES = {
-    "both": "input and target",
-    "input": "input only",
-    "target": "target only",
-    "shuffled": "shuffled pairs",
-    "untrained": "untrained network",
-    "pixels": "raw pixels",
-    "resnet50": "ResNet-50 of ImageNet",
-    "clip": "CLIP",
-}
 GALLERIES = {
     "training": "the datasets trained on",
     "held_out": "other held-out datasets",
@@ -56,16 +46,16 @@ def retrieval(found: Found) -> dict[str, Any]:
             if gallery in by and (name == main or runs["variants"][name]["view"] == "both")
         ]
         rows += [
-            Row(NAMES.get(row["view"], row["view"]), row[score], CONTROL)
+            Row(encoder(row["view"]), row[score], CONTROL)
             for row in found.get("controls", {}).get("rows", ())
         ]
         rows += [
-            Row(NAMES.get(row["baseline"], row["baseline"]), row[score], BASELINE)
+            Row(encoder(row["baseline"]), row[score], BASELINE)
             for row in found.get("baselines", {}).get("rows", ())
         ]
         panels.append(panel(title, rows))
     known = [
-        (place, NAMES.get(row.get("view") or row["baseline"], row.get("view") or row["baseline"]), row)
+        (place, encoder(row.get("view") or row["baseline"]), row)
         for place, kind in ((CONTROL, "controls"), (BASELINE, "baselines"))
         for row in found.get(kind, {}).get("rows", ())
     ]
@@ -142,7 +132,7 @@ def shortcut(found: Found) -> list[dict[str, Any]]:
     """A row a variant: what instances tell of their dataset, and what is lost across datasets."""
     return [
         {
-            "name": NAMES.get(name, name),
+            "name": encoder(name),
             "cells": [_cell(row[key]) for key in ("same_dataset", "cross_dataset", "drop", "dataset_read")],
             "task": _unique(row["variance"]["task"]),
             "dataset": _unique(row["variance"]["dataset"]),
@@ -171,20 +161,9 @@ def silhouette(found: Found) -> list[Panel]:
             # Where chance lies is the mean under permuted labels.
             one = {**estimate, "chance": estimate.get("null")} if estimate else None
             number = MAIN if name == found["runs"]["main"] else BASELINE
-            rows.append(Row(NAMES.get(name, name), one, number, over.replace("_", "-")))
+            rows.append(Row(encoder(name), one, number, over.replace("_", "-")))
         panels.append(panel(f"silhouette of centroids by {label}", rows, scale=1, digits=2))
     return panels
-
-
-MEASURES = {
-    "silhouette_task": "silhouette by task",
-    "silhouette_category": "silhouette by category",
-    "margin": "margin",
-    "peakedness": "sharpness of the distance matrix's peaks",
-    "auroc": "AUROC of failed against good instances",
-    "top1": "top-1 across datasets",
-    "map": "mean average precision",
-}
 
 
 def failures(found: Found) -> dict[str, Any]:
@@ -221,14 +200,8 @@ def transfer(found: Found) -> dict[str, Any]:
     """Does distance predict transfer?"""
     own = found["transfer"]
     agreement = own["agreement"]
-    words = {
-        "taco": "TaCo",
-        "task2vec": "Task2Vec-like",
-        "pixels": "raw pixels",
-        "category": "category alone",
-    }
     rows = [
-        Row(words.get(name, name), by, MAIN if name == "taco" else BASELINE)
+        Row(DISTANCES.get(name, name), by, MAIN if name == "taco" else BASELINE)
         for name, by in agreement.items()
         if name != "random"
     ]

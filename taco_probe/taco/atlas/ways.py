@@ -10,7 +10,8 @@ import numpy as np
 
 from taco_probe.dynamics.sheets import Cell
 from taco_probe.plots import Band, Line, Plot, Scale
-from taco_probe.taco.atlas.marks import Found, Mark, decimal, interval, marks, percent, probability, spoken
+from taco_probe.taco.atlas.marks import Found, Mark, decimal, interval, marks, percent, spoken
+from taco_probe.taco.words import probability
 
 SIDES = 132, 96  # of the box that a path is drawn in
 _ALL = "all"

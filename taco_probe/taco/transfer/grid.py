@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from data_recipes.errors import UserError
 from data_recipes.tables import write_text
+from taco_probe.taco.forked import each
 from taco_probe.taco.transfer.fisher import distance, fisher
 from taco_probe.taco.transfer.material import Material
 from taco_probe.taco.transfer.measure import METHOD, Budget, cell
@@ -93,7 +89,7 @@ def run(
     if len(todo) < len(every):
         say(f"transfer: {len(every) - len(todo)} of {len(every)} cells are there already")
     begun = time.monotonic()
-    for count, (seed, source) in enumerate(_spread(todo, workers), start=1):
+    for count, (seed, source) in enumerate(each(_measure, todo, workers), start=1):
         left = (time.monotonic() - begun) / count * (len(todo) - count) / 60
         say(f"transfer {count}/{len(todo)}: {source}, seed {seed}; {left:.1f} min left")
     found = {job: cell_ for job in every if (cell_ := _read(job))}
@@ -104,31 +100,6 @@ def run(
 
 # What the processes share by being forked from this one: nothing is copied to them.
 _SHARED: dict[str, Any] = {}
-
-
-def _spread(todo: Sequence[Job], workers: int) -> Iterator[Job]:
-    """Measures cells, in one process or several of one thread each, as they get done."""
-    if workers < 2 or len(todo) < 2:
-        yield from map(_measure, todo)
-        return
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
-    ) as pool:
-        for future in as_completed([pool.submit(_measure, one) for one in todo]):
-            yield future.result()
-
-
-def _begin(parent: int) -> None:
-    """One thread, since a forked process must not enter its parent's thread pool; and no life without it."""
-    torch.set_num_threads(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _measure(job: Job) -> Job:

@@ -21,8 +21,7 @@ import torch
 from torch.nn import functional
 
 from data_recipes.errors import UserError, unknown
-from taco_probe.taco.analysis.cells import PLAIN
-from taco_probe.taco.pool import Pool
+from taco_probe.taco.pool import PLAIN, Pool
 from taco_probe.taco.tasks import TASKS
 from taco_probe.taco.transfer.agreement import MIN_TASKS
 

@@ -27,13 +27,7 @@ from taco_probe.taco.transfer.distances import same_category
 from taco_probe.taco.transfer.grid import Grid
 from taco_probe.taco.transfer.material import Material
 from taco_probe.taco.transfer.measure import Budget
-
-TITLES = {
-    "taco": "TaCo distance",
-    "task2vec": "Task2Vec-like distance",
-    "pixels": "distance of the targets' pixels",
-    "category": "category alone",
-}
+from taco_probe.taco.words import DISTANCES, probability
 
 
 def results(
@@ -113,7 +107,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
             else "TaCo distance predicts worse" if estimate["high"] < 0 else "no difference is shown"
         )  # fmt: skip
         said.append(
-            f"{TITLES[name]}: {_interval(agree[name])}; {verdict} (difference {_interval(estimate)})."
+            f"{DISTANCES[name]}: {_interval(agree[name])}; {verdict} (difference {_interval(estimate)})."
         )
     given = found["given_category"]
     more = given["low"] > 0 and given["p"] <= 0.05
@@ -177,7 +171,7 @@ def _percent(estimate: Mapping[str, Any]) -> str:
 
 def p_text(estimate: Mapping[str, Any]) -> str:
     """Such as "p 0.012" or "p < 0.001"."""
-    return "p < 0.001" if estimate["p"] < 0.001 else f"p {estimate['p']:.3f}"
+    return f"p {probability(estimate['p'])}"
 
 
 def _interval(estimate: Mapping[str, Any]) -> str:

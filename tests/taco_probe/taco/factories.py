@@ -43,7 +43,20 @@ def made_up_pool(settings: Settings, *, seed: int = 0, each: int = 6) -> Pool:
     differ in brightness."""
     rng = np.random.default_rng(seed)
     rows = [
-        (task, "semantic", name, "noise", f"{name}[{k}]", None, "blank" if k % 3 == 2 else "", "", 0.0, -1, k)
+        (
+            task,
+            "semantic",
+            name,
+            name,
+            "noise",
+            f"{name}[{k}]",
+            None,
+            "blank" if k % 3 == 2 else "",
+            "",
+            0.0,
+            -1,
+            k,
+        )
         for task in settings.tasks_used
         for name in settings.datasets
         for k in range(each)

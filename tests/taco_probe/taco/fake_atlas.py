@@ -52,7 +52,7 @@ def write(
         "transfer": _transfer(list(tasks)[:6], tasks),
         "summary": [
             "Top-1 retrieval across datasets is 61.0 % (52.1 to 69.3), chance 3.9 %.",
-            "It is 31 points above the best control (input only).",
+            "It is 31 points above the best control (the input alone).",
         ],
     }
     (folder / "analysis.json").write_text(json.dumps(found))

@@ -17,7 +17,7 @@ def rows(tasks: Sequence[str], datasets: Sequence[str], images: int, **more: Any
     """A row for each task, dataset and image."""
     found = [
         {
-            "task": task, "category": TASKS[task].category, "dataset": dataset,
+            "task": task, "category": TASKS[task].category, "dataset": dataset, "origin": dataset,
             "modality": f"modality of {dataset}", "image": f"{dataset}[{image}]", "strength": None,
             "failure": "", "alteration": "", "altered_by": 0.0, "anchor": -1, "seed": image, **more,
         }

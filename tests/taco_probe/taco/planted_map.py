@@ -19,7 +19,8 @@ def rows(found: Sequence[Mapping[str, object]]) -> pl.DataFrame:
         "task": "a", "category": "semantic", "dataset": "d0", "modality": "CT", "image": "0", "strength": 1.0,
         "failure": "", "alteration": "", "altered_by": 0.0, "anchor": -1, "seed": 0,
     }  # fmt: skip
-    return pl.DataFrame([usual | dict(row) for row in found], schema=COLUMNS)
+    whole = [usual | dict(row) for row in found]
+    return pl.DataFrame([{"origin": row["dataset"]} | row for row in whole], schema=COLUMNS)
 
 
 def clusters(

@@ -1,5 +1,7 @@
 """Readers: published files, folders, packages; and what they do with bad data."""
 
+import io
+import struct
 import zipfile
 from pathlib import Path
 
@@ -8,8 +10,8 @@ import PIL.Image
 import pytest
 
 from data_recipes.errors import UserError
-from taco_probe.taco.data import by_name, folder, from_arrays, medmnist, medsegbench, offline
-from taco_probe.taco.data.images import to_image, to_labels
+from taco_probe.taco.data import by_name, folder, from_arrays, medmnist, medsegbench, offline, packages
+from taco_probe.taco.data.images import read_file, to_image, to_labels
 from taco_probe.taco.data.packages import PACKAGED, available, packaged, tiles
 from taco_probe.taco.table import TABLE
 from taco_probe.taco.tasks import TASKS
@@ -79,8 +81,58 @@ def test_pixels_that_are_no_image_are_refused_by_name(pixels: np.ndarray, messag
         to_image(pixels, "scan7")
 
 
+def square(level: int, *, other: int = 0) -> np.ndarray:
+    made = np.zeros((32, 32), np.uint8)
+    made[4:14, 4:14], made[18:28, 12:30] = level, other
+    return made
+
+
+def smooth(labels: np.ndarray) -> np.ndarray:
+    """As an editor saves it that draws with soft edges."""
+    large = PIL.Image.fromarray(labels).resize((80, 80), PIL.Image.Resampling.BILINEAR)
+    return np.asarray(large.resize((32, 32), PIL.Image.Resampling.BILINEAR))
+
+
+def labels_of(*masks: np.ndarray) -> list[set[int]]:
+    """Numbers of each annotation, of a dataset with these masks."""
+    dataset = from_arrays("x", "y", grey(len(masks), 32, 32), list(masks), labels="classes")
+    return [set(np.unique(sample.annotation).tolist()) for sample in dataset]
+
+
+def test_what_255_means_is_the_same_in_all_masks_of_a_dataset():
+    assert labels_of(square(255), square(255, other=255), square(0)) == [{0, 1}, {0, 1}, {0}]
+    assert labels_of(square(255), square(255, other=128)) == [{0, 255}, {0, 128, 255}]
+    assert labels_of(square(255), square(1, other=2)) == [{0, 255}, {0, 1, 2}]
+    assert labels_of(square(255, other=3), square(255, other=7), square(0, other=9))[0] == {0, 3, 255}
+
+
+def test_many_small_objects_are_no_soft_edges():
+    numbers = np.zeros((100, 100), np.uint8)
+    for k in range(255):
+        numbers[6 * (k // 16) : 6 * (k // 16) + 4, 6 * (k % 16) : 6 * (k % 16) + 4] = k + 1
+    for labels in ([numbers], [numbers.astype(np.uint16)]):
+        found = from_arrays("x", "y", grey(1, 100, 100), labels, labels="instances")[0].annotation
+        assert np.array_equal(found, numbers)
+
+
+def test_a_part_of_a_dataset_reads_masks_as_the_whole_does():
+    dataset = from_arrays("x", "y", grey(2, 32, 32), [square(255), square(255, other=128)], labels="classes")
+    assert dataset.only([0])[0].annotation.max() == 255
+
+
+def test_soft_edges_of_black_and_white_masks_are_cut_at_half():
+    line = np.zeros((32, 32), np.uint8)
+    line[np.arange(32), np.arange(32)] = 255
+    for masks in ((smooth(square(255)), square(255)), (smooth(line), smooth(square(255)))):
+        assert labels_of(*masks) == [{0, 1}, {0, 1}]
+        dataset = from_arrays("x", "y", grey(2, 32, 32), masks, labels="classes")
+        assert "class_mask" not in dataset.feeds()
+    cut = from_arrays("x", "y", grey(1, 32, 32), [smooth(square(255))], labels="classes")[0].annotation
+    assert np.array_equal(cut, smooth(square(255)) >= 128)
+
+
 def test_masks_of_0_and_255_and_of_equal_channels_are_label_maps():
-    assert set(np.unique(to_labels(mask() // 2 * 255, "m"))) == {0, 1}
+    assert set(np.unique(to_labels(mask() // 2 * 255, "m", white=255))) == {0, 1}
     assert set(np.unique(to_labels(mask(), "m"))) == {0, 1, 2}
     assert np.array_equal(to_labels(np.repeat(mask()[..., None], 3, axis=2), "m"), mask())
     only_seven = np.where(mask() > 1, 7, 0)
@@ -131,6 +183,19 @@ def test_images_without_masks_stand_alone(tmp_path: Path):
     assert not any(TASKS[name].category == "semantic" for name in dataset.feeds())
 
 
+def test_equal_names_match_also_where_they_end_as_masks_do(tmp_path: Path):
+    for kind in ("images", "masks"):
+        save(tmp_path / kind / "knee_seg.png", mask())
+        save(tmp_path / kind / "hip_label.png", mask())
+    assert len(folder(tmp_path)) == 2
+    save(tmp_path / "images" / "arm.png", grey(16, 16))
+    save(tmp_path / "masks" / "arm_seg.png", mask())
+    assert folder(tmp_path)[0].annotation.max() == 2
+    save(tmp_path / "masks" / "arm_mask.png", mask())
+    with pytest.raises(UserError, match="names must differ"):
+        folder(tmp_path)
+
+
 def test_names_that_do_not_match_are_counted_with_an_example(tmp_path: Path):
     pairs(tmp_path)
     (tmp_path / "masks" / "a_mask.png").rename(tmp_path / "masks" / "c_mask.png")
@@ -156,6 +221,12 @@ def test_two_files_of_one_stem_are_refused(tmp_path: Path):
     save(tmp_path / "a.bmp", grey(16, 16))
     with pytest.raises(UserError, match=r"a\.png.*a\.bmp"):
         folder(tmp_path)
+
+
+def test_a_mask_that_is_no_label_map_is_named_by_its_own_file(tmp_path: Path):
+    pairs(tmp_path, masks=grey(16, 16, 3))
+    with pytest.raises(UserError, match=r"a_mask\.png: the mask has colours"):
+        folder(tmp_path)[0]
 
 
 def test_sizes_that_differ_are_refused_with_both_names(tmp_path: Path):
@@ -197,7 +268,7 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path, bad: str)
     else:
         path = tmp_path / "bad.tif"
         PIL.Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(path)
-    reason = "allow_pickle=False" if bad == "pickle" else ""  # refused before anything is unpickled
+    reason = "Python objects" if bad == "pickle" else ""  # refused before anything is unpickled
     with pytest.raises(UserError, match=f"{path.name}.*{reason}"):
         folder(tmp_path)[0]
 
@@ -259,7 +330,7 @@ def test_medsegbench_categories_with_and_without_images_of_their_own(tmp_path: P
     assert medsegbench(path, category="C2")[0].annotation.max() == 4
     other = segbench(tmp_path / "busi_256.npz", train_images_C1=grey(1, 16, 16), train_label_C1=mask()[None])
     assert len(medsegbench(other, category="C1")) == 1
-    with pytest.raises(UserError, match=r"busi_256\.npz: has no array train_label_C9"):
+    with pytest.raises(UserError, match=r"category of .*busi_256\.npz 'C9': did you mean 'C1'"):
         medsegbench(other, category="C9")
 
 
@@ -298,6 +369,40 @@ def test_broken_archives_are_refused_by_name(tmp_path: Path):
         medsegbench(whole, split="trian")
 
 
+def patched(path: Path, *, head: tuple[int, int], entry: tuple[int, int]) -> Path:
+    """A copy of a good archive in which a 16-bit field of its last file is another: offset and value, in the
+    file's own header and in the archive's directory."""
+    np.savez(path, train_images=grey(3, 16, 16), train_label=np.stack([mask()] * 3))
+    raw = bytearray(path.read_bytes())
+    for mark, (offset, value) in ((b"PK\x03\x04", head), (b"PK\x01\x02", entry)):
+        struct.pack_into("<H", raw, raw.rfind(mark) + offset, value)
+    path.write_bytes(raw)
+    return path
+
+
+def claiming(shape: tuple[int, ...]) -> bytes:
+    """A npy file that says it has this shape and holds three bytes."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue() + b"abc"
+
+
+def test_archives_that_are_encrypted_packed_unknown_or_claim_too_much_are_refused_by_name(tmp_path: Path):
+    encrypted = patched(tmp_path / "encrypted.npz", head=(6, 1), entry=(8, 1))
+    method = patched(tmp_path / "method.npz", head=(8, 99), entry=(10, 99))
+    huge = tmp_path / "huge.npz"
+    with zipfile.ZipFile(huge, "w") as archive:
+        for name in ("train_images", "train_label"):
+            archive.writestr(f"{name}.npy", claiming((10**7, 10**4, 10**4)))
+    for path in (encrypted, method, huge):
+        with pytest.raises(UserError, match=f"{path.name}: array train_.* cannot be read"):
+            medsegbench(path)
+    image = tmp_path / "large.npy"
+    image.write_bytes(claiming((10**7, 10**7)))
+    with pytest.raises(UserError, match=r"large\.npy: broken or no image"):
+        read_file(image)
+
+
 def test_an_image_that_is_too_small_is_named_by_file_and_row(tmp_path: Path):
     path = archive(tmp_path / "x.npz", train_images=np.full((2, 4, 4), 9, np.uint8), train_labels=grey(2, 1))
     with pytest.raises(UserError, match=r"x\.npz: train_images\[1\]: image of 4 x 4"):
@@ -328,6 +433,20 @@ def test_images_of_packages_are_read_offline(name: str):
     assert len(dataset.feeds(1)) >= 19
 
 
+def test_a_package_without_its_files_is_left_out_and_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(packages, "_root", lambda package: tmp_path if package == "skimage" else None)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "retina.jpg").touch()
+    assert available() == ("retina",)
+    said = capsys.readouterr().err
+    assert "ihc left out: " in said
+    assert "ihc.png is missing" in said
+    assert available() == ("retina",)
+    assert not capsys.readouterr().err, "once is enough"
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PACKAGED, "cell", PACKAGED["cell"]._replace(package="no_such_package"))
     with pytest.raises(UserError, match="cell: package no_such_package is not installed"):
@@ -340,7 +459,7 @@ def test_the_phantom_gives_radiographs_with_classes():
     assert "phantom" in offline()
     dataset = by_name("phantom")
     sample = dataset[0]
-    assert (sample.image.shape, dataset.real) == ((128, 128), False)
+    assert sample.image.shape == (128, 128)
     assert {1, 2, 3} <= set(np.unique(sample.annotation))
     right, left = (np.argwhere(sample.annotation == label).mean(axis=0)[1] for label in (1, 2))
     assert right < left, "the patient's right is on the left"

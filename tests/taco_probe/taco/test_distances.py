@@ -163,6 +163,15 @@ def test_the_adjusted_rand_index_is_scikit_learns(pairs):
     assert clusters.adjusted_rand(first, second) == pytest.approx(adjusted_rand_score(first, second))
 
 
+def test_a_task_that_cannot_be_compared_is_nobodys_nearest_and_has_none():
+    apart = np.array([[0, 0.1, 0.9, 0.9], [0.1, 0, 0.9, 0.9], [0.9, 0.9, 0, 0.1], [0.9, 0.9, 0.1, 0]])
+    more = np.full((5, 5), np.nan)
+    more[:4, :4] = apart
+    assert clusters.nearest_shares(apart, np.array([0, 0, 1, 1])) == 1
+    assert clusters.nearest_shares(more, np.array([0, 0, 1, 1, 1])) == 1
+    assert np.isnan(clusters.nearest_shares(np.full((3, 3), np.nan), np.array([0, 1, 2])))
+
+
 def test_merges_that_noise_decides_have_little_support():
     """Four tasks are equally far from each other: which two are joined first, each resample says anew."""
     centres = orthogonal("abcd", 32) | {"e": unit(np.eye(32)[0] + 0.1 * np.eye(32)[9])}
@@ -205,6 +214,21 @@ def test_resamples_draw_datasets_and_within_them_images_and_keep_an_images_rows_
     for first, second in groups.halves(20, seed=0):
         assert (first.rows + second.rows == 1).all()
         assert first.rows[:6].sum() in (2, 4)
+
+
+def test_datasets_of_one_origin_are_drawn_together_and_count_once():
+    about = [{"dataset": d, "origin": d.strip("12"), "image": i} for d in ("x1", "x2", "y") for i in "ab"]
+    groups = Groups(rows(about))
+    assert groups.units == 2
+    times = np.array([draw.datasets for draw in groups.draws(40, seed=0)])
+    assert (times[:, 0] == times[:, 1]).all()
+    assert set(times[:, [0, 2]].sum(axis=1)) == {2}
+    made, _ = three_categories(datasets=("x1", "x2"))
+    assert distances.measured([made], resamples=4)["distances"]["within"]["n"] == 2
+    same = Embeddings(made.vectors, made.rows.with_columns(origin=pl.lit("x")))
+    alone = distances.measured([same], resamples=4)
+    assert (alone["distances"]["within"]["n"], alone["distances"]["within"]["low"]) == (1, None)
+    assert (alone["clusters"]["rand"]["n"], alone["clusters"]["rand"]["low"]) == (1, None)
 
 
 def test_no_interval_comes_from_a_single_dataset():

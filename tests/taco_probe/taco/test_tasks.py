@@ -1,5 +1,6 @@
 """Properties that hold for every task, and oracles for those that have a formula."""
 
+import colorsys
 import io
 from collections import Counter
 
@@ -216,6 +217,47 @@ def test_a_box_is_an_outline_around_its_region():
     assert np.array_equal(target, expected)
 
 
+def outlines(labels: np.ndarray, thick: int) -> np.ndarray:
+    """Pixels of a region's bounding box that are less than `thick` from outside it, pixel by pixel."""
+    drawn = np.zeros(labels.shape)
+    for number in range(1, regions(labels).max() + 1):
+        rows, columns = np.nonzero(regions(labels) == number)
+        for y in range(rows.min(), rows.max() + 1):
+            for x in range(columns.min(), columns.max() + 1):
+                edge = min(y - rows.min(), rows.max() - y, x - columns.min(), columns.max() - x)
+                drawn[y, x] = max(drawn[y, x], edge < thick)
+    return drawn
+
+
+@st.composite
+def rectangles(draw: st.DrawFn) -> np.ndarray:
+    """Up to four rectangles of several classes anywhere, also over each other and thin ones at the border."""
+    labels = np.zeros((130, 128), np.int32)
+    for number in range(draw(st.integers(1, 4))):
+        top, left = draw(st.integers(0, 120)), draw(st.integers(0, 120))
+        high, wide = draw(st.integers(1, 100)), draw(st.integers(1, 100))
+        labels[top : top + high, left : left + wide] = number + 1
+    return labels
+
+
+@given(labels=rectangles())
+@settings(max_examples=25, deadline=None)
+def test_every_box_is_whole_wherever_others_lie(labels: np.ndarray):
+    labels[-1] = 0  # some background
+    target = TASKS["boxes"].make(np.zeros(labels.shape, np.float32), labels, 1.0, None)[1]
+    assert np.array_equal(target, outlines(labels, thick=2))
+
+
+def test_a_region_thinner_than_the_line_at_the_border_leaves_other_boxes_whole():
+    labels = np.zeros((128, 128), np.int32)
+    labels[10:60, 50:100] = 1
+    alone = TASKS["boxes"](np.zeros((128, 128), np.float32), labels).target
+    labels[20:70, 0] = 2
+    both = TASKS["boxes"](np.zeros((128, 128), np.float32), labels).target
+    assert (both[alone > 0] == 1).all()
+    assert both.sum() == alone.sum() + 50
+
+
 def test_peaks_lie_at_centroids():
     labels = np.zeros((41, 41), np.int32)
     labels[4:9, 6:11], labels[20:31, 20:35] = 1, 1
@@ -235,6 +277,15 @@ def test_classes_have_the_same_colour_in_every_image_and_counts_their_hue():
     assert not np.array_equal(a[2, 2], a[9, 9])
     counted = TASKS["region_count"](image, first).target
     assert len({tuple(colour) for colour in counted.reshape(-1, 3)}) == 3
+
+
+def test_colours_of_classes_do_not_cost_more_for_large_numbers():
+    labels = np.zeros((16, 16), np.int64)
+    labels[1:4, 1:4], labels[8:12, 8:12] = 3, np.iinfo(np.int32).max
+    target = TASKS["class_mask"](np.zeros((16, 16), np.float32), labels).target
+    assert target[2, 2] == pytest.approx(colorsys.hsv_to_rgb(3 * 0.618033988749895 % 1, 0.85, 1), abs=1e-6)
+    assert len({tuple(colour) for colour in target.reshape(-1, 3)}) == 3
+    assert not target[0].any()
 
 
 def test_specks_do_not_count_as_regions_unless_there_is_nothing_else():

@@ -149,7 +149,7 @@ def test_a_run_that_is_killed_hard_ends_with_the_same_weights(tmp_path: Path):
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path):
     run = tmp_path / "run"
     trained(tiny(steps=3), run, save_steps=2)
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match=r"last\.safetensors was written with other settings"):
         train(tiny(steps=5), made_up_pool(tiny()), run, quiet=True)
 
 
@@ -194,6 +194,29 @@ def test_an_untrained_encoder_is_by_its_seed():
     assert np.array_equal(one, untrained(settings, pool, 1).vectors)
     assert not np.allclose(one, other)
     assert np.isfinite(one).all()
+
+
+def test_an_untrained_encoder_has_none_of_the_weights_that_training_began_with(tmp_path: Path):
+    settings, pool = tiny(weights=str(tmp_path / "gone.pth")), made_up_pool(tiny(), each=3)
+    assert np.array_equal(untrained(settings, pool, 1).vectors, untrained(tiny(), pool, 1).vectors)
+
+
+@pytest.mark.parametrize("broken", ["empty", "cut", "other", "bare"])
+def test_a_broken_checkpoint_is_refused_in_one_line(tmp_path: Path, broken: str):
+    run = tmp_path / "run"
+    settings = tiny(steps=3)
+    trained(settings, run, save_steps=2)
+    (run / WEIGHTS).unlink()
+    file = run / CHECKPOINT
+    about = {"step": "2", "settings": settings.model_dump_json()}
+    if broken == "empty":
+        file.write_bytes(b"")
+    elif broken == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        save_file({"x": torch.zeros(2)}, file, about if broken == "other" else None)
+    with pytest.raises(UserError, match=r"last\.safetensors is broken: .*delete it"):
+        train(settings, made_up_pool(tiny()), run, quiet=True)
 
 
 def test_the_control_that_sees_targets_alone_is_blind_to_inputs():

@@ -81,7 +81,8 @@ def test_failed_and_altered_instances_are_left_out(pools):
 
 def test_without_a_held_out_dataset_that_is_whole_the_known_ones_are_used_and_it_is_said(pools):
     train, test = pools
-    kept = test.take(np.flatnonzero((test.rows["dataset"] != "c").to_numpy()))
+    known = np.flatnonzero((test.rows["dataset"] != "c").to_numpy())
+    kept = Pool(test.inputs[known], test.targets[known], test.rows[known])
     found = choose(train, kept, FOUR)
     assert found.fine_tune == ("a", "b")
     assert not found.held_out

@@ -51,6 +51,7 @@ def planted(
                 + image * of_image[d, i]
                 + noise * rng.standard_normal(width)
             )
-            rows.append((f"t{t}", CATEGORIES[t % 3], f"d{d}", f"m{d}", f"i{i}", 1.0, kind, "", 0.0, -1, 0))
+            about = (f"t{t}", CATEGORIES[t % 3], f"d{d}", f"d{d}", f"m{d}", f"i{i}")
+            rows.append((*about, 1.0, kind, "", 0.0, -1, 0))
     frame = pl.DataFrame(rows, schema=COLUMNS, orient="row")
     return Embeddings(np.array(vectors, np.float32), frame)

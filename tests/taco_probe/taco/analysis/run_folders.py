@@ -40,8 +40,16 @@ def pools(home: Path, rows: pl.DataFrame, seed: int = 0) -> dict[Any, Path]:
     }
 
 
-def planted_run(folder: Path, places: dict[Any, Path], strengths: dict[str, float], **changes: Any) -> Path:
-    """A run whose embeddings are planted by the run's seed, on pools of `pools`."""
+def planted_run(
+    folder: Path,
+    places: dict[Any, Path],
+    strengths: dict[str, float],
+    *,
+    kept: np.ndarray | None = None,
+    **changes: Any,
+) -> Path:
+    """A run whose embeddings are planted by the run's seed, on pools of `pools`; `kept` of `planted_rows`
+    are the pools' rows."""
     settings = tiny(**(DATASETS | changes))
     folder.mkdir(parents=True)
     write_settings(settings, folder / SETTINGS)
@@ -50,7 +58,8 @@ def planted_run(folder: Path, places: dict[Any, Path], strengths: dict[str, floa
     run = Run(folder, settings)
     shapes = {"tasks": 6, "datasets": 8, "images": 4, "failed": 0.3}
     found = planted(**shapes, **strengths, seed=settings.seed)  # type: ignore[arg-type]
-    keep(run, "test", Embeddings(found.vectors, run.pool("test").rows))
+    vectors = found.vectors if kept is None else found.vectors[kept]
+    keep(run, "test", Embeddings(vectors, run.pool("test").rows))
     return folder
 
 

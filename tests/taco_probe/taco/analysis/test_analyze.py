@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from data_recipes.errors import UserError
-from taco_probe.taco.analysis import runs, summary
+from taco_probe.taco.analysis import elsewhere, runs, summary
 from taco_probe.taco.analysis.analyze import FILE, analyse
-from taco_probe.taco.embeddings import Embeddings
+from taco_probe.taco.atlas import scores
+from taco_probe.taco.embeddings import Embeddings, open_embeddings
 from taco_probe.taco.settings import read_settings
+from tests.taco_probe.taco.analysis.planted import planted
 from tests.taco_probe.taco.analysis.run_folders import planted_rows, planted_run, pools
 
 SHARP, BLUNT = {"task": 0.6, "category": 0.5}, {"task": 0.4, "category": 0.5}
@@ -154,6 +157,76 @@ def test_runs_that_cannot_be_compared_are_refused(folders: list[Path], tmp_path:
     ):
         with pytest.raises(UserError, match=message):
             analyse(wrong, tmp_path / "out")
+
+
+def test_a_held_out_dataset_without_an_instance_is_left_out(tmp_path: Path) -> None:
+    whole = planted_rows()
+    for lacking, folders in ((["d7"], 18), (["d4", "d5", "d6", "d7"], None)):
+        kept = pl.Series(~whole["dataset"].is_in(lacking))
+        at = tmp_path / lacking[0]
+        places = pools(at / "pools", whole.filter(kept))
+        run = planted_run(at / "run", places, SHARP, kept=kept.to_numpy())
+        if folders is None:
+            with pytest.raises(UserError, match="no instance of a held-out dataset"):
+                analyse([run], at / "out", permutations=0)
+        else:
+            found = analyse([run], at / "out", permutations=0)
+            assert found["nearest"]["folders"] == folders
+
+
+def test_where_no_left_out_task_is_known_elsewhere_nothing_is_said_of_new_datasets() -> None:
+    tasks = [(f"t{k % 6}", f"d{k // 6}") for k in range(48)]
+    lacking = [(int(t[1]), int(d[1])) for t, d in tasks if (t in ("t0", "t1")) != (d in ("d4", "d5"))]
+    alone = planted(task=1, lacking=lacking).where(pl.col("dataset") != "d5")
+    assert elsewhere.nearest([(1, alone)], ["d4", "d5"]) is None
+
+
+def test_cut_embeddings_beside_a_fresh_note_are_made_again(folders: list[Path]) -> None:
+    run = runs.Run(folders[0], read_settings(folders[0] / "settings.yaml"))
+    first = run.embedded("test")
+    for name, what in (("other.npy", b"cut"), ("other.parquet", b"")):
+        run.kept("other", {"a": "3"}, lambda: first)
+        (run.folder / "embeddings" / name).write_bytes(what)
+        assert run.kept("other", {"a": "3"}, lambda: first).rows.equals(first.rows)
+        assert open_embeddings(run.folder / "embeddings", "other").rows.equals(first.rows)
+
+
+def test_a_control_that_differs_in_more_than_the_view_is_compared_with_nothing(
+    folders: list[Path], tmp_path: Path
+) -> None:
+    places = pools(tmp_path / "pools", planted_rows())
+    runs_ = [
+        planted_run(tmp_path / "main", places, SHARP, seed=1),
+        planted_run(tmp_path / "input", places, DATASET, seed=1, view="input", fusion="diff"),
+    ]
+    found = analyse(runs_, tmp_path / "out", permutations=0)
+    (row,) = found["controls"]["rows"]
+    assert row["against"] is None
+    assert row["difference"] == {"top1": None, "map": None}
+    assert row["top1"]["value"] < 1
+    (told,) = [text for text in found["summary"] if text.startswith("Encoders of the input")]
+    assert told.endswith("no run differs from them in the view alone, so that nothing is compared.")
+    assert scores.retrieval(found)["differences"]
+
+
+def test_sentences_do_not_pass_over_what_is_worse_or_what_was_not_varied(analysed: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(analysed))
+    changed["retrieval"]["variants"]["both+negatives"]["training"]["above_chance"] |= {
+        "low": -0.3,
+        "high": -0.1,
+    }
+    assert "That is clearly below chance." in summary.sentences(changed)
+    parts = changed["shortcut"]["variants"]["both+negatives"]["variance"]
+    parts["category"] |= {"value": 0.123, "alone": 0.456}
+    (told,) = [text for text in summary.sentences(changed) if text.startswith("Of the variance")]
+    assert "12.3 % beyond the dataset if categories stand in place of tasks" in told
+    assert "45.6" not in told
+    (control,) = changed["controls"]["rows"]
+    control["difference"]["top1"]["seeds"] = 1
+    (told,) = [text for text in summary.sentences(changed) if text.startswith("Encoders of the input")]
+    assert told.endswith("At one seed, so that seeds may explain it.")
+    (told,) = [text for text in summary.sentences(analysed) if text.startswith("Encoders of the input")]
+    assert "seeds may explain" not in told
 
 
 def test_sentences_call_nothing_higher_whose_interval_holds_0(analysed: dict[str, Any]) -> None:

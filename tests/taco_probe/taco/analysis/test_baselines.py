@@ -74,7 +74,9 @@ def test_a_resnet_sees_images_as_torchvision_prepares_them(
     )
     with torch.inference_mode():
         expected = network.eval()(prepare(pool.inputs[5])[None])[0].numpy()
-    found = baselines.pretrained("resnet18", weights["resnet18"], pool.take([5])).vectors[0, :512]
+    found = baselines.pretrained(
+        "resnet18", weights["resnet18"], Pool(pool.inputs[[5]], pool.targets[[5]], pool.rows[[5]])
+    ).vectors[0, :512]
     assert found == pytest.approx(expected / np.linalg.norm(expected), abs=1e-3)
 
 

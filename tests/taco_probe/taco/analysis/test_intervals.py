@@ -20,8 +20,8 @@ ROWS = st.lists(
 
 def frame(rows: list[tuple[int, int, int, float]]) -> tuple[np.ndarray, pl.DataFrame]:
     found = pl.DataFrame(
-        [(f"t{t}", f"d{d}", f"i{i}") for t, d, i, _ in rows],
-        schema=["task", "dataset", "image"],
+        [(f"t{t}", f"d{d}", f"d{d}", f"i{i}") for t, d, i, _ in rows],
+        schema=["task", "dataset", "origin", "image"],
         orient="row",
     )
     return np.array([[row[3]] for row in rows]), found

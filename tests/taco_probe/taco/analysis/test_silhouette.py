@@ -66,6 +66,23 @@ def test_planted_clusters_lie_far_above_their_null_and_planted_datasets_within_i
         assert loose["task"][level]["value"] == pytest.approx(loose["task"][level]["null"], abs=0.05)
 
 
+def test_the_null_and_p_are_of_the_mean_over_seeds() -> None:
+    """One seed has clusters and the other none: p of the mean lies between theirs, and so does the null."""
+    seeds = [
+        (1, planted(task=2, datasets=3, images=2)),
+        (2, planted(dataset=3, datasets=3, images=2, seed=1)),
+    ]
+    for by in ("task", "category"):
+        found = [
+            silhouette.summarised(some, permutations=99)[by]["instances"]
+            for some in (seeds, seeds[:1], seeds[1:], seeds[::-1])
+        ]
+        both, first, second, turned = found
+        assert both["null"] == pytest.approx((first["null"] + second["null"]) / 2)
+        assert both["p_permutation"] == turned["p_permutation"]
+        assert both["null"] == pytest.approx(turned["null"])
+
+
 def test_two_datasets_give_a_number_and_no_interval() -> None:
     found = silhouette.summarised([(0, planted(task=1, datasets=2))], permutations=0)["task"]["instances"]
     assert found["low"] is None
@@ -87,6 +104,6 @@ def test_without_clusters_p_is_uniform(by: silhouette.By, level: silhouette.Leve
     found = []
     for seed in range(300):
         embeddings: Embeddings = planted(**strengths, tasks=9, datasets=4, images=2, width=8, seed=seed)
-        found.append(silhouette.null(embeddings, by, level, permutations=39, seed=seed).p)
+        found.append(silhouette.null([embeddings], by, level, permutations=39, seed=seed).p)
     shares = [np.mean(np.array(found) <= level) for level in (0.1, 0.25, 0.5, 0.75)]
     assert shares == pytest.approx([0.1, 0.25, 0.5, 0.75], abs=0.08)
