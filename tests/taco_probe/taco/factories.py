@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import polars as pl
 
 from taco_probe.taco.data import Dataset, from_arrays
 from taco_probe.taco.pool import COLUMNS, Pool
 from taco_probe.taco.settings import Settings
 
+RNG = np.random.default_rng(0)
 TASKS_USED = ("foreground_mask", "boundary", "denoise_gaussian", "flip_vertical", "inversion")
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(pixels).save(path)
+    return path
+
+
+def grey(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def mask(height: int = 16, width: int = 16) -> np.ndarray:
+    made = np.zeros((height, width), np.uint8)
+    made[2:6, 2:6], made[9:13, 8:14] = 1, 2
+    return made
 
 
 def dataset(name: str, images: int = 4, *, masks: bool = True, side: int = 40, seed: int = 0) -> Dataset:

@@ -1,8 +1,5 @@
 """Readers: published files, folders, packages; and what they do with bad data."""
 
-import io
-import struct
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,29 +7,12 @@ import PIL.Image
 import pytest
 
 from data_recipes.errors import UserError
-from taco_probe.taco.data import by_name, folder, from_arrays, medmnist, medsegbench, offline, packages
-from taco_probe.taco.data.images import read_file, to_image, to_labels
+from taco_probe.taco.data import by_name, folder, from_arrays, offline, packages
+from taco_probe.taco.data.images import to_image
 from taco_probe.taco.data.packages import PACKAGED, available, packaged, tiles
 from taco_probe.taco.table import TABLE
 from taco_probe.taco.tasks import TASKS
-
-RNG = np.random.default_rng(0)
-
-
-def save(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(pixels).save(path)
-    return path
-
-
-def grey(*shape: int) -> np.ndarray:
-    return RNG.integers(0, 256, shape, dtype=np.uint8)
-
-
-def mask(height: int = 16, width: int = 16) -> np.ndarray:
-    made = np.zeros((height, width), np.uint8)
-    made[2:6, 2:6], made[9:13, 8:14] = 1, 2
-    return made
+from tests.taco_probe.taco.factories import grey, mask, save
 
 
 def pairs(root: Path, *, names=("a", "b"), pixels=None, masks=None) -> Path:
@@ -79,78 +59,6 @@ def test_every_depth_and_alpha_becomes_0_to_1(pixels: np.ndarray, expected: floa
 def test_pixels_that_are_no_image_are_refused_by_name(pixels: np.ndarray, message: str):
     with pytest.raises(UserError, match=f"scan7.*{message}"):
         to_image(pixels, "scan7")
-
-
-def square(level: int, *, other: int = 0) -> np.ndarray:
-    made = np.zeros((32, 32), np.uint8)
-    made[4:14, 4:14], made[18:28, 12:30] = level, other
-    return made
-
-
-def smooth(labels: np.ndarray) -> np.ndarray:
-    """As an editor saves it that draws with soft edges."""
-    large = PIL.Image.fromarray(labels).resize((80, 80), PIL.Image.Resampling.BILINEAR)
-    return np.asarray(large.resize((32, 32), PIL.Image.Resampling.BILINEAR))
-
-
-def labels_of(*masks: np.ndarray) -> list[set[int]]:
-    """Numbers of each annotation, of a dataset with these masks."""
-    dataset = from_arrays("x", "y", grey(len(masks), 32, 32), list(masks), labels="classes")
-    return [set(np.unique(sample.annotation).tolist()) for sample in dataset]
-
-
-def test_what_255_means_is_the_same_in_all_masks_of_a_dataset():
-    assert labels_of(square(255), square(255, other=255), square(0)) == [{0, 1}, {0, 1}, {0}]
-    assert labels_of(square(255), square(255, other=128)) == [{0, 255}, {0, 128, 255}]
-    assert labels_of(square(255), square(1, other=2)) == [{0, 255}, {0, 1, 2}]
-    assert labels_of(square(255, other=3), square(255, other=7), square(0, other=9))[0] == {0, 3, 255}
-
-
-def test_many_small_objects_are_no_soft_edges():
-    numbers = np.zeros((100, 100), np.uint8)
-    for k in range(255):
-        numbers[6 * (k // 16) : 6 * (k // 16) + 4, 6 * (k % 16) : 6 * (k % 16) + 4] = k + 1
-    for labels in ([numbers], [numbers.astype(np.uint16)]):
-        found = from_arrays("x", "y", grey(1, 100, 100), labels, labels="instances")[0].annotation
-        assert np.array_equal(found, numbers)
-
-
-def test_a_part_of_a_dataset_reads_masks_as_the_whole_does():
-    dataset = from_arrays("x", "y", grey(2, 32, 32), [square(255), square(255, other=128)], labels="classes")
-    assert dataset.only([0])[0].annotation.max() == 255
-
-
-def test_soft_edges_of_black_and_white_masks_are_cut_at_half():
-    line = np.zeros((32, 32), np.uint8)
-    line[np.arange(32), np.arange(32)] = 255
-    for masks in ((smooth(square(255)), square(255)), (smooth(line), smooth(square(255)))):
-        assert labels_of(*masks) == [{0, 1}, {0, 1}]
-        dataset = from_arrays("x", "y", grey(2, 32, 32), masks, labels="classes")
-        assert "class_mask" not in dataset.feeds()
-    cut = from_arrays("x", "y", grey(1, 32, 32), [smooth(square(255))], labels="classes")[0].annotation
-    assert np.array_equal(cut, smooth(square(255)) >= 128)
-
-
-def test_masks_of_0_and_255_and_of_equal_channels_are_label_maps():
-    assert set(np.unique(to_labels(mask() // 2 * 255, "m", white=255))) == {0, 1}
-    assert set(np.unique(to_labels(mask(), "m"))) == {0, 1, 2}
-    assert np.array_equal(to_labels(np.repeat(mask()[..., None], 3, axis=2), "m"), mask())
-    only_seven = np.where(mask() > 1, 7, 0)
-    assert to_labels(only_seven, "m").max() == 7, "a class keeps its number where it is alone"
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (np.full((9, 9, 3), (1, 2, 3), np.uint8), "colours"),
-        (np.full((9, 9), 0.5), "whole"),
-        (np.full((9, 9), -1), "from 0 up"),
-        (np.zeros(9, np.uint8), "shape"),
-    ],
-)
-def test_masks_that_are_no_label_map_are_refused_by_name(labels: np.ndarray, message: str):
-    with pytest.raises(UserError, match=f"m7.*{message}"):
-        to_labels(labels, "m7")
 
 
 # Folders
@@ -298,115 +206,6 @@ def test_instances_are_no_classes():
     dataset = from_arrays("cells", "microscopy", [grey(16, 16)], [mask()], labels="instances")
     assert "instance_mask" in dataset.feeds()
     assert "class_mask" not in dataset.feeds()
-
-
-# Published files
-
-
-def archive(path: Path, **arrays: np.ndarray) -> Path:
-    np.savez_compressed(path, **arrays)
-    return path
-
-
-def segbench(path: Path, **more: np.ndarray) -> Path:
-    return archive(path, train_images=grey(3, 16, 16, 3), train_label=np.stack([mask()] * 3), **more)
-
-
-def test_medsegbench_files_give_images_and_masks_with_facts_of_the_table(tmp_path: Path):
-    dataset = medsegbench(segbench(tmp_path / "wbc_128.npz"))
-    assert (dataset.name, dataset.modality, dataset.labels, len(dataset)) == (
-        "wbc_128",
-        "light microscopy",
-        "classes",
-        3,
-    )
-    assert np.array_equal(dataset[2].annotation, mask())
-    assert medsegbench(segbench(tmp_path / "kvasir_256.npz")).labels == "instances"
-    assert medsegbench(segbench(tmp_path / "mine.npz")).modality == "unknown"
-
-
-def test_medsegbench_categories_with_and_without_images_of_their_own(tmp_path: Path):
-    path = segbench(tmp_path / "idrib_256.npz", train_label_C2=np.stack([2 * mask()] * 3))
-    assert medsegbench(path, category="C2")[0].annotation.max() == 4
-    other = segbench(tmp_path / "busi_256.npz", train_images_C1=grey(1, 16, 16), train_label_C1=mask()[None])
-    assert len(medsegbench(other, category="C1")) == 1
-    with pytest.raises(UserError, match=r"category of .*busi_256\.npz 'C9': did you mean 'C1'"):
-        medsegbench(other, category="C9")
-
-
-def test_medmnist_files_give_images_and_slices_of_volumes(tmp_path: Path):
-    flat = archive(tmp_path / "pathmnist_64.npz", train_images=grey(4, 28, 28, 3), train_labels=grey(4, 1))
-    assert len(medmnist(flat)) == 4
-    assert medmnist(flat).modality == "histology, H&E"
-    volumes = grey(2, 28, 28, 28)
-    deep = archive(tmp_path / "organmnist3d.npz", train_images=volumes, train_labels=grey(2, 1))
-    assert np.allclose(medmnist(deep)[1].image * 255, volumes[1, 14], atol=1e-3)
-    assert len(medmnist(deep, slices=3)) == 6
-    assert "slice 23" in medmnist(deep, slices=3)[2].name
-    for path, slices in ((deep, 29), (flat, 2)):
-        with pytest.raises(UserError, match="slices"):
-            medmnist(path, slices=slices)
-
-
-def test_broken_archives_are_refused_by_name(tmp_path: Path):
-    whole = segbench(tmp_path / "whole_128.npz")
-    cut = tmp_path / "cut_128.npz"
-    cut.write_bytes(whole.read_bytes()[:-100])
-    inside = tmp_path / "inside_128.npz"
-    with zipfile.ZipFile(inside, "w") as made:
-        made.writestr("train_images.npy", b"no array")
-        made.writestr("train_label.npy", b"no array")
-    objects = tmp_path / "objects_128.npz"
-    np.savez(objects, train_images=np.array([{}], dtype=object), train_label=np.zeros((1, 9, 9)))
-    with pytest.raises(UserError, match="allow_pickle=False"):
-        medsegbench(objects)
-    odd = archive(tmp_path / "odd_128.npz", train_images=grey(3, 16, 16), train_label=grey(2, 16, 16))
-    keys = archive(tmp_path / "keys_128.npz", images=grey(3, 16, 16))
-    for path in (cut, inside, objects, odd, keys, tmp_path / "gone_128.npz"):
-        with pytest.raises(UserError, match=path.name):
-            medsegbench(path)
-    with pytest.raises(UserError, match="did you mean 'train'"):
-        medsegbench(whole, split="trian")
-
-
-def patched(path: Path, *, head: tuple[int, int], entry: tuple[int, int]) -> Path:
-    """A copy of a good archive in which a 16-bit field of its last file is another: offset and value, in the
-    file's own header and in the archive's directory."""
-    np.savez(path, train_images=grey(3, 16, 16), train_label=np.stack([mask()] * 3))
-    raw = bytearray(path.read_bytes())
-    for mark, (offset, value) in ((b"PK\x03\x04", head), (b"PK\x01\x02", entry)):
-        struct.pack_into("<H", raw, raw.rfind(mark) + offset, value)
-    path.write_bytes(raw)
-    return path
-
-
-def claiming(shape: tuple[int, ...]) -> bytes:
-    """A npy file that says it has this shape and holds three bytes."""
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return file.getvalue() + b"abc"
-
-
-def test_archives_that_are_encrypted_packed_unknown_or_claim_too_much_are_refused_by_name(tmp_path: Path):
-    encrypted = patched(tmp_path / "encrypted.npz", head=(6, 1), entry=(8, 1))
-    method = patched(tmp_path / "method.npz", head=(8, 99), entry=(10, 99))
-    huge = tmp_path / "huge.npz"
-    with zipfile.ZipFile(huge, "w") as archive:
-        for name in ("train_images", "train_label"):
-            archive.writestr(f"{name}.npy", claiming((10**7, 10**4, 10**4)))
-    for path in (encrypted, method, huge):
-        with pytest.raises(UserError, match=f"{path.name}: array train_.* cannot be read"):
-            medsegbench(path)
-    image = tmp_path / "large.npy"
-    image.write_bytes(claiming((10**7, 10**7)))
-    with pytest.raises(UserError, match=r"large\.npy: broken or no image"):
-        read_file(image)
-
-
-def test_an_image_that_is_too_small_is_named_by_file_and_row(tmp_path: Path):
-    path = archive(tmp_path / "x.npz", train_images=np.full((2, 4, 4), 9, np.uint8), train_labels=grey(2, 1))
-    with pytest.raises(UserError, match=r"x\.npz: train_images\[1\]: image of 4 x 4"):
-        medmnist(path)[1]
 
 
 # Packages and made images
