@@ -119,14 +119,20 @@ def test_a_staged_arm_that_trained_longer_is_warned_about(tmp_path, mixture):
     assert report(plan)["warnings"] == ["staged (tiny) drew 400 entries in training against 240 of imax."]
 
 
-def test_equal_steps_of_a_recipe_with_stages_are_refused_unless_max_steps_makes_them_so(tmp_path):
-    keys = {"recipes": ["imax", "dmax_3stage"], "match": "steps"}
-    with pytest.raises(UserError, match=r"recipe dmax_3stage has stages, .* give it a `match` of its own"):
+def test_equal_steps_of_stages_with_lengths_of_their_own_are_refused_unless_max_steps_makes_them_so(tmp_path):
+    stages = [{"name": "a", "mixture": "dmax", "epochs": 1}, {"name": "b", "mixture": "dmax", "epochs": 1}]
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump({"style": "staged", "stages": stages}))
+    keys = {"recipes": ["imax", str(own)], "match": "steps"}
+    with pytest.raises(UserError, match=r"recipe own has stages, .* give it a `match` of its own"):
         studies.plan(tmp_path, **keys)
     plan = studies.plan(tmp_path, **keys, arguments={"max_steps": 90})
     assert plan.arms[1].match == ("steps", "imax")
-    recipes = ["imax", {"name": "dmax_3stage", "match": "entries"}]
+    recipes = ["imax", {"name": "own", "base": str(own), "match": "entries"}]
     assert studies.plan(tmp_path, **keys | {"recipes": recipes}).arms[1].match == ("entries", "imax")
+    # Shares are of a plain run on the mixture, which says itself how long that is.
+    shared = studies.plan(tmp_path, **keys | {"recipes": ["imax", "dmax_3stage"]})
+    assert shared.arms[1].match == ("steps", "imax")
 
 
 def test_arms_of_density_and_of_transfer_are_held_to_each_other(tmp_path, mixture):
