@@ -55,9 +55,9 @@ def choose_images(mixture: Mixture, annotation: Annotation) -> list[Image]:
         groups[" ".join(sorted(tasks))].append(image_id)
     if not groups:
         raise UserError(f"{annotation.mixture}: no training images, so there is nothing to annotate")
-    wanted = annotation.images or max(
-        1, round(sum(volumes(mixture).values()) / annotation.density.entries_per_image)
-    )
+    whole = sum(volumes(mixture).values()) / annotation.density.entries_per_image
+    said = 1.0 if annotation.images is None else annotation.images
+    wanted = said if isinstance(said, int) else max(1, round(said * whole))
     capacity = {name: len(members) for name, members in groups.items()}
     shares = share_out(min(wanted, len(carried)), capacity, dict.fromkeys(groups, 1.0))
     taken: set[str] = set()

@@ -70,8 +70,9 @@ class Annotation(Part):
 
     Attributes:
         mixture: whose training images are annotated: recipe name, recipe file or built folder.
-        images: how many of them, spread evenly over the tasks that they carry; None takes as many as hold
-            the volume of the matched mixture at `density` (all, where there are not so many).
+        images: how many of them, spread evenly over the tasks that they carry. None takes as many as hold
+            the volume of the matched mixture at `density` (all, where there are not so many); a number below
+            1 takes that share of them.
         density: means over the annotated images, own entries counted.
         tasks: what is asked for; None is every task that the mixture trains on.
         filters: which answers are kept.
@@ -83,7 +84,7 @@ class Annotation(Part):
     """
 
     mixture: str
-    images: int | None = Field(default=None, ge=1)
+    images: int | float | None = Field(default=None, gt=0)
     density: Density = Density(tasks_per_image=4.10, entries_per_image=7.46)
     tasks: list[str] | None = Field(default=None, min_length=1)
     filters: Filters = Filters()
@@ -100,6 +101,13 @@ class Annotation(Part):
             if name not in TASKS:
                 raise unknown("task", name, TASKS)
         return value
+
+    @field_validator("images")
+    @classmethod
+    def _number_or_share(cls, value: float | None) -> float | None:
+        if value is not None and value >= 1 and value != int(value):
+            raise ValueError("it should be a whole number of images, or below 1 for a share of them")
+        return int(value) if value is not None and value >= 1 else value
 
     @model_validator(mode="after")
     def _samples(self) -> Annotation:

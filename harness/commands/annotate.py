@@ -26,8 +26,10 @@ def annotate(
         typer.Option(help="YAML file with the keys of `annotate:` (docs/pseudo.md); options here win."),
     ] = None,
     images: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many images (default: as hold the matched mixture's volume)."),
+        float | None,
+        typer.Option(
+            help="How many images (default: as hold the matched mixture's volume; below 1: a share)."
+        ),
     ] = None,
     tasks: Annotated[
         str | None, typer.Option(help="Tasks to ask, with commas (default: all that the mixture has).")

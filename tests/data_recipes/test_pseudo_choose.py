@@ -48,6 +48,10 @@ def test_images_are_as_many_as_hold_the_matched_volume_and_even_over_tasks():
     assert volumes(mixture) == {"vqa": 200, "report": 61}
     chosen = choose_images(mixture, annotation())
     assert len(chosen) == round(261 / 7.46) == 35
+    half = choose_images(mixture, annotation(images=0.5))
+    assert len(half) == round(0.5 * 261 / 7.46)
+    assert {one.image_id for one in half} <= {one.image_id for one in chosen}
+    assert [len(choose_images(mixture, annotation(images=n))) for n in (1, 1.0)] == [1, 1]
     assert Counter(one.image_id.rstrip("0123456789") for one in chosen) == dict.fromkeys(TASKS, 5)
     assert volumes(decentralised()) == dict.fromkeys(TASKS, 15)
 

@@ -39,6 +39,8 @@ def test_what_is_written_down_is_read_again():
         ({"mixture": "dmax", "filters": {"rules": ["sides"]}}, "did you mean 'side'"),
         ({"mixture": "dmax", "tasks": ["vqaa"]}, "did you mean 'vqa'"),
         ({"mixture": "dmax", "images": 0}, "images is 0"),
+        ({"mixture": "dmax", "images": 1.5}, "images is 1.5: it should be a whole number of images"),
+        ({"mixture": "dmax", "images": "many"}, "images is 'many'"),
         ({"mixture": "dmax", "samples": 0}, "samples"),
         ({"mixture": "dmax", "labels": "oracle"}, "unknown labels 'oracle': Known: model, truth"),
         ({"mixture": "dmax", "temperature": 0.0}, "temperature is 0.0"),
