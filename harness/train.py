@@ -110,7 +110,8 @@ def train(settings: Settings, arguments: Sequence[str] = (), stage: str = "") ->
     if settings.model.start is not None:
         facts["start_hash"] = provenance.hash_weights(str(start.adapter_folder(settings.model.start)))
         with training.main_process_first(desc="look up what the start has learnt from"):
-            refuse_taught(Path(settings.model.start), f"mixture {data.recipe}", folder, joined.mixture)
+            start_from, called = Path(settings.model.start), f"mixture {data.recipe}"
+            refuse_taught(start_from, called, folder, joined.mixture, lenient=True)
 
     run = RunFolder(Path(training.output_dir))
     with training.main_process_first(desc="claim the run folder"):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from data_recipes.store import read_mixture, write_mixture
@@ -149,3 +150,15 @@ def test_going_on_from_weights_that_know_a_held_out_patient_is_refused(first, ag
     said = capfd.readouterr().err
     assert "leakage: 2 patients of the validation or test split of mixture" in said
     assert "the training split of the mixture again of run know" in said
+
+
+def test_weights_whose_mixture_is_gone_are_started_from_with_a_word(first, job, tmp_path, capfd):
+    copy = shutil.copytree(first.path, tmp_path / "copy")
+    text = (copy / "run.yaml").read_text()
+    settings = yaml.safe_load(text) | {
+        "mixture": str(tmp_path / "gone"),
+        "recipe": str(tmp_path / "gone.yaml"),
+    }
+    (copy / "run.yaml").write_text(yaml.safe_dump(settings))
+    assert job(tmp_path / "run", "--train_projector", "true", "--start", str(copy)) == 0
+    assert "is not checked for leakage: no recipe file" in capfd.readouterr().err
