@@ -126,8 +126,8 @@ def test_intervals_hold_the_truth_for_other_datasets_and_seeds(datasets: int, le
     truth = float(share(ability(4000) + rng.normal(0, of_seed, 4000)).mean())
     cells = [(t, d) for t in range(tasks) for d in range(datasets) if t >= tasks // 3 or d < 3]
     frame_of = pl.DataFrame(
-        [(f"t{t}", f"d{d}", f"i{i}") for t, d in cells for i in range(each)],
-        schema=["task", "dataset", "image"],
+        [(f"t{t}", f"d{d}", f"d{d}", f"i{i}") for t, d in cells for i in range(each)],
+        schema=["task", "dataset", "origin", "image"],
         orient="row",
     )
     held, trials = 0, 300
