@@ -133,7 +133,8 @@ def of_task(
     """`total` entries of one task on so many images: those that are `sure`, and others at random, or those
     with most candidates where random ones do not hold enough. All that there are where none hold enough."""
     first = list(sure)
-    others = sorted(set(offered).difference(first), key=list(offered).index)
+    taken = set(first)
+    others = [name for name in offered if name not in taken]
     names = first + [others[place] for place in rng.permutation(len(others))]
     if sum(len(offered[name]) for name in names[:pairs]) < total:
         names[len(first) :] = sorted(names[len(first) :], key=lambda name: -len(offered[name]))

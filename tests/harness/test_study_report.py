@@ -149,14 +149,13 @@ def test_without_the_test_set_means_are_shown_and_nothing_is_compared(tmp_path):
     assert line(found, "The mixture these runs were scored on is not at hand")
 
 
+def with_two_models(folder):
+    keys = {"recipes": ["imax", "dmax"], "models": studies.TWO, "seeds": [1, 2, 3], "reference": "dmax"}
+    return studies.plan(folder, **keys)
+
+
 def test_models_are_compared_each_and_counted_together(tmp_path, mixture):
-    plan = studies.plan(
-        tmp_path,
-        recipes=["imax", "dmax"],
-        models=studies.TWO,
-        seeds=[1, 2, 3],
-        reference="dmax",
-    )
+    plan = with_two_models(tmp_path)
     for run in plan.runs:
         share = 0.9 if (run.arm.name, run.model.name) == ("imax", "tiny") else 0.4
         studies.finish(plan, run, mixture, share=share)
@@ -167,13 +166,7 @@ def test_models_are_compared_each_and_counted_together(tmp_path, mixture):
 
 
 def test_over_models_an_arm_with_one_seed_is_not_counted_as_better(tmp_path, mixture):
-    plan = studies.plan(
-        tmp_path,
-        recipes=["imax", "dmax"],
-        models=studies.TWO,
-        seeds=[1, 2, 3],
-        reference="dmax",
-    )
+    plan = with_two_models(tmp_path)
     ones = [run for run in plan.runs if run.seed == 1]
     for run in plan.runs:
         if run in ones:
