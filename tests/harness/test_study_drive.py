@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -117,23 +118,27 @@ def test_time_left_is_what_runs_like_it_took_and_the_guess_before_any_did(plan, 
     assert drive.left(plan, 1) == "about 0:02:40 left"
 
 
+def run_by_slurm(text, folder, command, *, number, cwd):
+    """What an array script prints as job `number` with a stand-in for Python; it lies in `folder`."""
+    stub, script = folder / "stub", folder / "changed.sh"
+    stub.write_text(f"#!/bin/bash\n{command}\n")
+    stub.chmod(0o755)
+    script.write_text(text.replace(sys.executable, shlex.quote(str(stub))))
+    environment = {**os.environ, "SLURM_ARRAY_TASK_ID": str(number)}
+    run = subprocess.run(["bash", str(script)], cwd=cwd, env=environment, capture_output=True, text=True)
+    return run.stdout
+
+
 def test_the_slurm_script_does_the_run_of_its_number(plan, mixture, tmp_path):
     studies.finish(plan, plan.runs[0], mixture, share=0.5)
     written = write_slurm(plan, "smoke")
     assert written.runs.read_text().split() == [run.name for run in plan.runs[1:]]
     text = written.script.read_text()
     assert "#SBATCH --array=1-3%1" in text
-    stub = tmp_path / "stub"
-    stub.write_text('#!/bin/bash\necho "$@"\n')
-    stub.chmod(0o755)
-    changed = tmp_path / "slurm.sh"
-    changed.write_text(text.replace(sys.executable, str(stub)))
-    done = subprocess.run(
-        ["bash", str(changed)], env={**os.environ, "SLURM_ARRAY_TASK_ID": "2"}, capture_output=True, text=True
-    )
+    said = run_by_slurm(text, tmp_path, 'echo "$@"', number=2, cwd=tmp_path)
     folder = plan.folder.resolve()
-    assert done.stdout.split()[:5] == ["-m", "harness.cli", "study", "run", "smoke"]
-    assert done.stdout.split()[5:] == ["--output_dir", str(folder), "--only", "imax-tiny-s2"]
+    assert said.split()[:5] == ["-m", "harness.cli", "study", "run", "smoke"]
+    assert said.split()[5:] == ["--output_dir", str(folder), "--only", "imax-tiny-s2"]
     for run in plan.runs[1:]:
         studies.finish(plan, run, mixture, share=0.5)
     with pytest.raises(UserError, match="nothing to submit"):
@@ -149,15 +154,7 @@ def test_the_slurm_script_runs_where_it_was_written_and_in_folders_with_spaces(t
     logs = plan.folder.resolve() / "logs"
     said = next(line for line in text.splitlines() if "--output=" in line)
     assert shlex.split(said)[1] == f"--output={logs}/slurm-%a.out".replace(" % ", " %% ")
-    stub = tmp_path / "stub"
-    stub.write_text("#!/bin/bash\npwd\n")
-    stub.chmod(0o755)
-    script = folder / "changed.sh"
-    script.write_text(text.replace(sys.executable, str(stub)))
-    done = subprocess.run(
-        ["bash", str(script)], cwd="/", env={**os.environ, "SLURM_ARRAY_TASK_ID": "1"}, capture_output=True
-    )
-    assert done.stdout.decode().strip() == str(folder)
+    assert run_by_slurm(text, folder, "pwd", number=1, cwd=Path("/")).strip() == str(folder)
 
 
 def test_runs_that_share_stages_wait_for_the_first_that_makes_them(tmp_path, mixture, driven):
